@@ -1,0 +1,106 @@
+// @ts-check
+// npm run lab -- [options] <command...>: runs a command in an emulated machine whose /dev/kvm has hardware
+// semantics, as if it ran here. docs/lab.md describes it.
+import { mkdirSync } from 'node:fs'
+import { resolve } from 'node:path'
+import { parseArgs } from 'node:util'
+import { commandScript } from './command-script.mjs'
+import { MachineError, runInMachine } from './session.mjs'
+import { startSvmMachine } from './svm.mjs'
+
+const USAGE = `usage: npm run lab -- [options] <command> [arguments]
+  --timeout SECONDS     for the whole run (default 600)
+  --cpus N              processors of the machine (default 2)
+  --memory MIB          its memory (default 4096)
+  --modules A,B         more kernel modules to load
+  --out DIR             a folder mounted writable at /lab/out
+  --keep-console FILE   keep what the machine's kernel printed
+The command's exit status is the result; 124: time limit; 125: the lab failed.`
+
+/** Exit statuses of our own, as timeout(1) and others use them. */
+const EXIT_TIMED_OUT = 124
+const EXIT_LAB_FAILED = 125
+
+/** @type {Record<string, { type: 'string', default?: string }>} */
+const OPTIONS = {
+  timeout: { type: 'string', default: '600' },
+  cpus: { type: 'string', default: '2' },
+  memory: { type: 'string', default: '4096' },
+  modules: { type: 'string', default: '' },
+  out: { type: 'string' },
+  'keep-console': { type: 'string' },
+}
+
+/** Why the arguments cannot be understood. */
+class UsageError extends Error {}
+
+/**
+ * Our options end where the command starts: its own options are not ours.
+ *
+ * @param {string[]} args
+ */
+function splitArguments(args) {
+  let at = 0
+  while (args[at]?.startsWith('--') && args[at] !== '--') at += args[at]?.includes('=') ? 1 : 2
+  const command = args.slice(args[at] === '--' ? at + 1 : at)
+  if (command.length === 0) throw new UsageError('no command')
+  return { ours: args.slice(0, at), command }
+}
+
+/** @param {string} name @param {string | undefined} text */
+function positiveNumber(name, text) {
+  const number = Number(text)
+  if (Number.isFinite(number) && number > 0) return number
+  throw new UsageError(`--${name} takes a positive number, not "${text}"`)
+}
+
+/** @param {string[]} args */
+function parseCommandLine(args) {
+  const { ours, command } = splitArguments(args)
+  try {
+    const { values } = parseArgs({ args: ours, options: OPTIONS })
+    return { values: /** @type {Record<string, string | undefined>} */ (values), command }
+  } catch (error) {
+    throw new UsageError(error instanceof Error ? error.message : String(error))
+  }
+}
+
+/** @param {string} path */
+function ensureFolder(path) {
+  mkdirSync(path, { recursive: true })
+  return resolve(path)
+}
+
+/** @param {string[]} args */
+function run(args) {
+  const { values, command } = parseCommandLine(args)
+  return runInMachine(startSvmMachine, {
+    commandScript: commandScript({
+      command,
+      directory: process.cwd(),
+      environment: { ...process.env, LAB: 'svm' },
+    }),
+    timeoutMs: positiveNumber('timeout', values.timeout) * 1000,
+    cpus: positiveNumber('cpus', values.cpus),
+    memoryMib: positiveNumber('memory', values.memory),
+    modules: (values.modules ?? '').split(',').filter(Boolean),
+    out: values.out === undefined ? undefined : ensureFolder(values.out),
+    consoleFile: values['keep-console'] && resolve(values['keep-console']),
+  })
+}
+
+/** @param {unknown} error */
+function report(error) {
+  const message = error instanceof Error ? error.message : String(error)
+  process.stderr.write(`lab: ${message}\n`)
+  if (error instanceof UsageError) process.stderr.write(`${USAGE}\n`)
+  return error instanceof MachineError && error.timedOut ? EXIT_TIMED_OUT : EXIT_LAB_FAILED
+}
+
+for (const [signal, number] of /** @type {const} */ ([
+  ['SIGINT', 2],
+  ['SIGTERM', 15],
+]))
+  process.once(signal, () => process.exit(128 + number))
+
+process.exitCode = await run(process.argv.slice(2)).catch(report)
