@@ -1,0 +1,63 @@
+// Public face of the boot layer: `node-kvm/boot`.
+
+export { BootError, type BootErrorCode, type BootErrorDetails } from './boot-error.js'
+export type {
+  BootMode,
+  BootProtocol,
+  BootRegisterName,
+  BootRegs,
+  BootSregs,
+  BootState,
+  CpuBootState,
+} from './boot-state.js'
+export { loadBzImage } from './bz-image.js'
+export { DEFAULT_CMDLINE_LIMIT, encodeCmdline } from './cmdline.js'
+export type { CpioEntry } from './cpio-format.js'
+export { BOOT_CS, BOOT_DS, BOOT_TSS, longMode, protectedMode, realMode } from './cpu-modes.js'
+export {
+  type ElfImage,
+  type ElfNote,
+  type ElfSegment,
+  EM_386,
+  EM_X86_64,
+  isElf,
+  PF_X,
+  PT_LOAD,
+  PT_NOTE,
+  parseElf,
+  readElfNotes,
+} from './elf.js'
+export { type ElfProtocol, loadElf64 } from './elf64.js'
+export { type FlatImage, loadFlat } from './flat.js'
+export { type InitrdLimits, type InitrdPlacement, placeInitrd } from './initrd.js'
+export * from './layout.js'
+export { type LinuxLoadOptions, loadLinux } from './linux.js'
+export type { LinuxImages } from './linux-options.js'
+export { LoadPlan, type Placement, type SearchWindow } from './load-plan.js'
+export {
+  createMemoryMap,
+  E820_TYPE,
+  type GpaRange,
+  layOutRam,
+  type MemoryMapEntry,
+} from './memory-map.js'
+export {
+  encodePvhStartInfo,
+  findPvhEntry,
+  HVM_MEMMAP_ENTRY_SIZE,
+  HVM_START_INFO,
+  HVM_START_MAGIC,
+  type PvhContent,
+  XEN_ELFNOTE_PHYS32_ENTRY,
+} from './pvh.js'
+export { type CpioArchive, type CpioLimits, readCpio } from './read-cpio.js'
+export {
+  isBzImage,
+  parseSetupHeader,
+  SETUP_HEADER,
+  type SetupHeader,
+  XLF_CAN_BE_LOADED_ABOVE_4G,
+  XLF_KERNEL_64,
+} from './setup-header.js'
+export { writeCpio } from './write-cpio.js'
+export { E820_ENTRY_SIZE, encodeZeroPage, ZERO_PAGE, type ZeroPageContent } from './zero-page.js'
