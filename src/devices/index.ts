@@ -1,10 +1,13 @@
 // Devices of a PC, as pure classes: a bus calls them, and they see interrupt lines, streams and
 // clocks only through small interfaces. Nothing here loads the addon.
 
+export type { A20Gate } from './a20-gate.js'
 export { Bus, type BusRange, type UnclaimedAccess } from './bus.js'
 export type { BusDevice } from './bus-device.js'
 export { ByteInput } from './byte-input.js'
 export { ByteOutput, type ByteOutputOptions } from './byte-output.js'
+export { DEBUG_CONSOLE_PORTS, DebugConsole, type DebugConsoleOptions } from './debug-console.js'
+export { DEBUG_EXIT_PORT, DebugExit } from './debug-exit.js'
 export {
   type AccessDirection,
   BusOverlapError,
@@ -13,12 +16,27 @@ export {
   DeviceError,
 } from './errors.js'
 export { handleIo, handleMmio } from './handle-exit.js'
+export { I8042, I8042_PORTS, type I8042Options } from './i8042.js'
 export { type InterruptLine, pulse, unconnectedLine } from './interrupt-line.js'
 export { MmioBus } from './mmio-bus.js'
 export { PortBus } from './port-bus.js'
+export { POST_CODE_PORT, PostCodePort } from './post-code-port.js'
+export {
+  type CmosMemorySize,
+  RTC_IRQ,
+  RTC_PORT,
+  RtcCmos,
+  type RtcCmosOptions,
+} from './rtc-cmos.js'
 export {
   type ModemInputs,
   SERIAL_PORTS,
   Serial16550,
   type Serial16550Options,
 } from './serial-16550.js'
+export {
+  SYSTEM_CONTROL_PORT,
+  SystemControlPort,
+  type SystemControlPortOptions,
+} from './system-control-port.js'
+export { nodeTimers, type TimerSource } from './timer-source.js'
