@@ -1,0 +1,25 @@
+{
+  "targets": [
+    {
+      "target_name": "node_kvm",
+      "sources": [
+        "native/addon.cc",
+        "native/base.cc",
+        "native/bound.cc",
+        "native/convert.cc",
+        "native/kick.cc",
+        "native/memory.cc",
+        "native/requests.cc",
+        "native/run_loop.cc",
+        "native/system.cc",
+        "native/threads.cc",
+        "native/vcpu.cc",
+        "native/vm.cc"
+      ],
+      "include_dirs": ["<!(node -p \"require('node-addon-api').include_dir\")"],
+      "defines": ["NAPI_VERSION=9", "NODE_ADDON_API_DISABLE_CPP_EXCEPTIONS", "NODE_ADDON_API_DISABLE_DEPRECATED"],
+      "cflags_cc": ["-std=c++17", "-Wall", "-Wextra", "-Wno-unused-parameter", "-fvisibility=hidden"],
+      "ldflags": ["-static-libstdc++", "-static-libgcc"]
+    }
+  ]
+}

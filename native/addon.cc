@@ -1,0 +1,187 @@
+// What src/binding.ts declares: the cold functions, as thin as can be. Each takes handles and
+// numbers, calls one native function and gives its Result.
+#include <napi.h>
+
+#include "convert.h"
+#include "threads.h"
+
+namespace node_kvm {
+namespace {
+
+using Info = const Napi::CallbackInfo&;
+
+// A new handle, or the negative Result that says why there is none.
+template <typename T>
+Napi::Value handle_or_error(Napi::Env env, Ref<T> object, Result error) {
+  if (!object) return to_value(env, error);
+  object->retain();
+  return wrap(env, Ref<Object>::adopt(object.get()));
+}
+
+Napi::Value open_system(Info info) {
+  Arguments args(info);
+  std::string path = args.string();
+  if (!args.ok()) return {};
+  Ref<System> system = System::open(path.c_str());
+  return handle_or_error(info.Env(), system, -errno);
+}
+
+Napi::Value create_vm(Info info) {
+  Arguments args(info);
+  auto* system = args.object<System>();
+  uint64_t type = args.number();
+  if (!args.ok()) return {};
+  Ref<Vm> vm;
+  Result result = Vm::create(*system, type, &vm);
+  return handle_or_error(info.Env(), vm, result);
+}
+
+Napi::Value create_vcpu(Info info) {
+  Arguments args(info);
+  auto* vm = args.object<Vm>();
+  uint32_t vcpu_id = args.u32();
+  if (!args.ok()) return {};
+  Ref<Vcpu> vcpu;
+  Result result = Vcpu::create(*vm, vcpu_id, &vcpu);
+  return handle_or_error(info.Env(), vcpu, result);
+}
+
+Napi::Value create_region(Info info) {
+  Arguments args(info);
+  uint64_t size = args.number();
+  if (!args.ok()) return {};
+  Ref<Region> region = Region::create(size);
+  return handle_or_error(info.Env(), region, -errno);
+}
+
+// A buffer over part of a region. `shared` ones may reach users, so the region's RAM lives as long as
+// they do; the others belong to GuestMemory, which stops using them when it is closed.
+Napi::Value region_buffer(Info info) {
+  Arguments args(info);
+  auto* region = args.object<Region>();
+  uint64_t offset = args.number();
+  uint64_t length = args.number();
+  bool shared = args.number(1) != 0;
+  if (!args.ok()) return {};
+  return external_buffer(info.Env(), region->mapping(), offset, length,
+                         shared ? Ref<Object>(region) : Ref<Object>());
+}
+
+Napi::Value run_page(Info info) {
+  Arguments args(info);
+  auto* vcpu = args.object<Vcpu>();
+  if (!args.ok()) return {};
+  const Ref<Mapping>& page = vcpu->run_page();
+  return external_buffer(info.Env(), page, 0, page->size(), {});
+}
+
+Napi::Value set_user_memory_region(Info info) {
+  Arguments args(info);
+  auto* vm = args.object<Vm>();
+  uint32_t slot = args.u32();
+  uint32_t flags = args.u32();
+  uint64_t gpa = args.number();
+  uint64_t size = args.number();
+  auto* region = args.object_or_null<Region>();
+  uint64_t offset = args.number();
+  if (!args.ok()) return {};
+  return to_value(info.Env(), vm->set_user_memory_region(slot, flags, gpa, size, region, offset));
+}
+
+Napi::Value close(Info info) {
+  Arguments args(info);
+  Object* object = args.any_object();
+  if (!args.ok()) return {};
+  object->close();
+  // A region lives by its references alone: the handle's goes now and not at a GC.
+  void* released = nullptr;
+  if (object->kind() == Kind::kRegion &&
+      napi_remove_wrap(info.Env(), info[0], &released) == napi_ok) {
+    object->release();
+  }
+  return info.Env().Undefined();
+}
+
+Napi::Value set_deadline(Info info) {
+  Arguments args(info);
+  auto* vcpu = args.object<Vcpu>();
+  uint64_t nanoseconds = args.number();
+  if (args.ok()) vcpu->set_deadline(static_cast<int64_t>(nanoseconds));
+  return info.Env().Undefined();
+}
+
+// Any request with any argument: what the table would refuse goes through here, at the caller's risk.
+Napi::Value unsafe_ioctl(Info info) {
+  Arguments args(info);
+  auto* object = args.any_object();
+  uint64_t request = args.number(UINT32_MAX);
+  if (!args.ok()) return {};
+  if (object->kind() == Kind::kRegion || object->kind() == Kind::kThread) return {};
+  auto& file = static_cast<File&>(*object);
+  unsigned long argument = 0;
+  Napi::Value given = info[2];
+  if (given.IsArrayBuffer()) {
+    argument = reinterpret_cast<unsigned long>(given.As<Napi::ArrayBuffer>().Data());
+  } else if (given.IsNumber()) {
+    argument = static_cast<unsigned long>(given.As<Napi::Number>().Int64Value());
+  }
+  Use use(file);
+  if (use.error()) return to_value(info.Env(), use.error());
+  return to_value(info.Env(), checked_ioctl(file.fd(), request, argument));
+}
+
+Napi::Value object_id(Info info) {
+  Arguments args(info);
+  Object* object = args.any_object();
+  if (!args.ok()) return {};
+  return to_value(info.Env(), static_cast<Result>(object->id()));
+}
+
+// A handle, in this environment, on the live object that another environment knows by this number.
+Napi::Value find_object(Info info) {
+  Arguments args(info);
+  uint64_t id = args.number();
+  uint64_t kind = args.number(UINT8_MAX);
+  if (!args.ok()) return {};
+  Ref<Object> object = Object::find(id);
+  if (!object || object->kind() != static_cast<Kind>(kind)) return info.Env().Null();
+  return wrap(info.Env(), std::move(object));
+}
+
+Napi::Object initialize(Napi::Env env, Napi::Object exports) {
+  auto* environment = new Environment;
+  env.SetInstanceData(environment);
+  Napi::ArrayBuffer scratch = Napi::ArrayBuffer::New(env, kScratchSize);
+  environment->scratch = static_cast<uint8_t*>(scratch.Data());
+  environment->scratch_ref = Napi::Persistent(static_cast<Napi::Object>(scratch));
+  exports.Set("scratch", scratch);
+  const auto add = [&](const char* name, Napi::Value (*function)(Info)) {
+    exports.Set(name, Napi::Function::New(env, function, name));
+  };
+  add("openSystem", open_system);
+  add("createVm", create_vm);
+  add("createVcpu", create_vcpu);
+  add("createRegion", create_region);
+  add("regionBuffer", region_buffer);
+  add("runPage", run_page);
+  add("setUserMemoryRegion", set_user_memory_region);
+  add("close", close);
+  add("setDeadline", set_deadline);
+  add("unsafeIoctl", unsafe_ioctl);
+  add("objectId", object_id);
+  add("findObject", find_object);
+  add("setDispatch", set_dispatch);
+  add("startThread", start_thread);
+  add("resumeThread", resume_thread);
+  add("stopThread", stop_thread);
+  add("threadTid", thread_tid);
+  return exports;
+}
+
+}  // namespace
+}  // namespace node_kvm
+
+static Napi::Object InitializeAddon(Napi::Env env, Napi::Object exports) {
+  return node_kvm::initialize(env, exports);
+}
+NODE_API_MODULE(node_kvm, InitializeAddon)

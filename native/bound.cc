@@ -1,0 +1,121 @@
+#include "bound.h"
+
+#include "convert.h"
+#include "requests.h"
+
+namespace node_kvm {
+namespace {
+
+napi_value number(napi_env env, Result result) {
+  napi_value value = nullptr;
+  napi_create_int64(env, result, &value);
+  return value;
+}
+
+ScopeMask scope_of(const Object& object) {
+  switch (object.kind()) {
+    case Kind::kSystem:
+      return kScopeSystem;
+    case Kind::kVm:
+      return kScopeVm;
+    case Kind::kVcpu:
+      return kScopeVcpu;
+    default:
+      return kScopeDevice;
+  }
+}
+
+size_t xsave2_size(const File& file) {
+  return file.kind() == Kind::kVcpu ? static_cast<const Vcpu&>(file).xsave_size() : SIZE_MAX;
+}
+
+// An argument that is not a buffer means the environment's scratch memory (requests that take a
+// struct) or the value itself.
+Result call(napi_env env, File& file, const Request& request, napi_value argument) {
+  unsigned long arg = 0;
+  if (request.arg == ArgKind::kPointer) {
+    void* data = nullptr;
+    size_t length = 0;
+    bool is_buffer = false;
+    napi_is_arraybuffer(env, argument, &is_buffer);
+    if (is_buffer) {
+      napi_get_arraybuffer_info(env, argument, &data, &length);
+    } else {
+      data = env_data(env)->scratch;
+      length = kScratchSize;
+    }
+    if (!fits(request, static_cast<uint8_t*>(data), length, xsave2_size(file))) {
+      return kBufferTooSmall;
+    }
+    if (carries_pointer(request, static_cast<uint8_t*>(data))) return kUnknownRequest;
+    arg = reinterpret_cast<unsigned long>(data);
+  } else if (request.arg == ArgKind::kValue) {
+    int64_t value = 0;
+    napi_get_value_int64(env, argument, &value);
+    arg = static_cast<unsigned long>(value);
+  }
+  Use use(file);
+  if (use.error()) return use.error();
+  return checked_ioctl(file.fd(), request.number, arg);
+}
+
+napi_value bound_ioctl(napi_env env, napi_callback_info info) {
+  size_t argc = 2;
+  napi_value argv[2];
+  void* data = nullptr;
+  napi_get_cb_info(env, info, &argc, argv, nullptr, &data);
+  File& file = *static_cast<File*>(data);
+  uint32_t number_given = 0;
+  napi_get_value_uint32(env, argv[0], &number_given);
+  const Request* request = find_request(number_given, scope_of(file));
+  if (request == nullptr || (request->flags & (kHasPointers | kReturnsFd)) ||
+      request->number == kRun) {
+    return number(env, kUnknownRequest);
+  }
+  return number(env, call(env, file, *request, argv[1]));
+}
+
+// Returns nothing for an exit (its fields are in the page), else why there is none.
+napi_value bound_run(napi_env env, napi_callback_info info) {
+  void* data = nullptr;
+  napi_get_cb_info(env, info, nullptr, nullptr, nullptr, &data);
+  Result result = static_cast<Vcpu*>(data)->run();
+  return result == 0 ? nullptr : number(env, result);
+}
+
+napi_value bound_kick(napi_env env, napi_callback_info info) {
+  void* data = nullptr;
+  napi_get_cb_info(env, info, nullptr, nullptr, nullptr, &data);
+  static_cast<Vcpu*>(data)->request(Vcpu::kKick);
+  return nullptr;
+}
+
+void bind(Napi::Env env, Napi::Object holder, const char* name, napi_callback callback,
+          Object* object) {
+  napi_value function = nullptr;
+  if (napi_create_function(env, name, NAPI_AUTO_LENGTH, callback, object, &function) != napi_ok) {
+    return;
+  }
+  // SAFETY: a function may outlive the holder it was read from, so it holds a reference of its own.
+  object->retain();
+  napi_status status = napi_add_finalizer(
+      env, function, object,
+      [](napi_env, void* data, void*) { static_cast<Object*>(data)->release(); }, nullptr, nullptr);
+  if (status != napi_ok) {
+    object->release();
+    return;
+  }
+  holder.Set(name, Napi::Value(env, function));
+}
+
+}  // namespace
+
+void add_bound_functions(Napi::Env env, Napi::Object holder, Object* object) {
+  if (object->kind() == Kind::kRegion || object->kind() == Kind::kThread) return;
+  bind(env, holder, "ioctl", bound_ioctl, object);
+  if (object->kind() != Kind::kVcpu) return;
+  bind(env, holder, "run", bound_run, object);
+  bind(env, holder, "kick", bound_kick, object);
+}
+
+}  // namespace node_kvm

@@ -1,0 +1,87 @@
+// The only place that checks JavaScript arguments and builds JavaScript values from native ones.
+#pragma once
+
+#include <napi.h>
+#include <uv.h>
+
+#include <string>
+#include <unordered_set>
+
+#include "memory.h"
+#include "run_loop.h"
+#include "vcpu.h"
+#include "vm.h"
+
+namespace node_kvm {
+
+// What one environment (the main thread's or a Worker's) owns.
+struct Environment {
+  uint8_t* scratch = nullptr;  // where src/core encodes an ioctl's argument, see src/binding.ts
+  Napi::ObjectReference scratch_ref;
+  Napi::FunctionReference dispatch;
+  Ref<ExitQueue> exits;
+  uv_async_t* async = nullptr;  // wakes this environment for what `exits` holds
+  napi_async_cleanup_hook_handle cleanup = nullptr;
+  std::unordered_set<VcpuThread*> threads;  // started and not yet joined; each holds a reference
+};
+constexpr size_t kScratchSize = 64 * 1024;
+
+inline Environment* env_data(napi_env env) { return Napi::Env(env).GetInstanceData<Environment>(); }
+
+template <typename T>
+constexpr Kind kKindOf;
+template <>
+constexpr Kind kKindOf<System> = Kind::kSystem;
+template <>
+constexpr Kind kKindOf<Vm> = Kind::kVm;
+template <>
+constexpr Kind kKindOf<Vcpu> = Kind::kVcpu;
+template <>
+constexpr Kind kKindOf<Region> = Kind::kRegion;
+template <>
+constexpr Kind kKindOf<VcpuThread> = Kind::kThread;
+
+// Takes a call's arguments one after the other; the first that does not fit throws
+// ERR_INVALID_ARG_TYPE and everything after it is moot. src/core has checked them before with better
+// words: this is the wall that keeps a mistake there from becoming a crash here.
+class Arguments {
+ public:
+  explicit Arguments(const Napi::CallbackInfo& info) : info_(info) {}
+
+  template <typename T>
+  T* object() {
+    return static_cast<T*>(unwrap(kKindOf<T>, false));
+  }
+  template <typename T>
+  T* object_or_null() {
+    return static_cast<T*>(unwrap(kKindOf<T>, true));
+  }
+  Object* any_object();
+  uint64_t number(uint64_t max = (uint64_t{1} << 53) - 1);
+  uint32_t u32() { return static_cast<uint32_t>(number(UINT32_MAX)); }
+  std::string string();
+  Napi::Function function();
+  bool ok() const { return ok_; }
+
+ private:
+  Object* unwrap(Kind kind, bool nullable);
+  void fail(const char* expected);
+  const Napi::CallbackInfo& info_;
+  size_t next_ = 0;
+  bool ok_ = true;
+};
+
+// A JavaScript object that holds a reference to the native one until it is collected; it carries the
+// bound functions that the object's kind has.
+Napi::Value wrap(Napi::Env env, Ref<Object> object);
+
+// An ArrayBuffer over [offset, offset + length) of a mapping, which stays mapped until the buffer is
+// collected; `owner` likewise stays referenced.
+Napi::Value external_buffer(Napi::Env env, const Ref<Mapping>& mapping, uint64_t offset,
+                            uint64_t length, Ref<Object> owner);
+
+inline Napi::Value to_value(Napi::Env env, Result result) {
+  return Napi::Number::New(env, static_cast<double>(result));
+}
+
+}  // namespace node_kvm

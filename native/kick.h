@@ -1,0 +1,56 @@
+// Making a thread leave KVM_RUN: the signal, and the watchdog that sends it when nobody else would.
+#pragma once
+
+#include <sys/types.h>
+
+#include <atomic>
+#include <condition_variable>
+#include <mutex>
+#include <vector>
+
+#include "base.h"
+
+namespace node_kvm {
+
+class Vcpu;
+
+// THREAD: any thread, before its first KVM_RUN. Chooses and installs the process's kick signal on
+// first use and lets the calling thread receive it. 0 or -errno.
+Result prepare_thread_for_kicks();
+pid_t current_tid();
+// Makes the thread's KVM_RUN return EINTR. Harmless to a thread that is elsewhere or has ended.
+void kick_thread(pid_t tid);
+
+// One thread for the process. It ends runs whose deadline has passed, and ends the slice of any run
+// that has kept a JavaScript thread inside the guest for one to two ticks, because only a return to
+// JavaScript lets Node end a Worker or the process. It sleeps while no vCPU is in guest mode.
+class Watchdog {
+ public:
+  static constexpr int kTickMs = 50;
+  static Watchdog& instance();
+
+  Result watch(Vcpu& vcpu);
+  void unwatch(Vcpu& vcpu);
+  // ORDER: after the vCPU's state says it is in guest mode. The sleeping flag is set before the
+  // watchdog looks at the states a last time, so one of the two always sees the other.
+  void on_enter_guest() {
+    if (sleeping_.load(std::memory_order_seq_cst)) wake();
+  }
+  void wake();
+
+ private:
+  Result start();
+  void loop();
+  struct Watched {
+    Vcpu* vcpu;
+    uint64_t last_state;
+  };
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::vector<Watched> watched_;
+  bool started_ = false;
+  bool woken_ = false;
+  std::atomic<bool> sleeping_{false};
+};
+
+}  // namespace node_kvm

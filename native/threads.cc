@@ -1,0 +1,134 @@
+#include "threads.h"
+
+#include "convert.h"
+
+namespace node_kvm {
+namespace {
+
+// Calls the dispatcher once. An exception that leaves it is the application's to handle, as any
+// exception of a callback is.
+bool call_dispatch(Environment& environment, const ExitQueue::Entry& entry) {
+  Napi::Env env = environment.dispatch.Env();
+  napi_value arguments[] = {
+      Napi::Number::New(env, entry.thread->index()),
+      Napi::Number::New(env, static_cast<double>(entry.status)),
+      Napi::Boolean::New(env, entry.ended),
+  };
+  Napi::Value answered =
+      environment.dispatch.MakeCallback(env.Global(), std::size(arguments), arguments);
+  if (env.IsExceptionPending()) {
+    napi_value error = nullptr;
+    napi_get_and_clear_last_exception(env, &error);
+    napi_fatal_exception(env, error);
+    return false;
+  }
+  return answered.IsBoolean() && answered.As<Napi::Boolean>().Value();
+}
+
+void forget(Environment& environment, VcpuThread* thread) {
+  if (environment.threads.erase(thread) == 0) return;
+  thread->join();
+  thread->release();
+  if (environment.threads.empty() && environment.async != nullptr) {
+    ::uv_unref(reinterpret_cast<uv_handle_t*>(environment.async));
+  }
+}
+
+void on_async(uv_async_t* async) {
+  auto* environment = static_cast<Environment*>(async->data);
+  if (environment == nullptr) return;
+  Ref<ExitQueue> exits = environment->exits;
+  Napi::HandleScope scope(environment->dispatch.Env());
+  ExitQueue::Entry entry;
+  while (exits->pop(&entry)) {
+    if (entry.ended) forget(*environment, entry.thread.get());
+    if (call_dispatch(*environment, entry) && !entry.ended) entry.thread->resume();
+    // A callback may have ended the environment (process.exit() in a Worker).
+    if (async->data == nullptr) return;
+  }
+}
+
+// Runs on the environment's thread before anything of it is gone. No vCPU thread survives it.
+void on_environment_end(napi_async_cleanup_hook_handle hook, void* data) {
+  auto* environment = static_cast<Environment*>(data);
+  for (VcpuThread* thread : environment->threads) thread->stop();
+  environment->exits->shut();
+  for (VcpuThread* thread : environment->threads) {
+    thread->join();
+    thread->release();
+  }
+  environment->threads.clear();
+  uv_async_t* async = environment->async;
+  environment->async = nullptr;
+  async->data = hook;
+  ::uv_close(reinterpret_cast<uv_handle_t*>(async), [](uv_handle_t* handle) {
+    napi_remove_async_cleanup_hook(static_cast<napi_async_cleanup_hook_handle>(handle->data));
+    delete reinterpret_cast<uv_async_t*>(handle);
+  });
+}
+
+Result prepare(Napi::Env env, Environment& environment) {
+  if (environment.async != nullptr) return 0;
+  uv_loop_t* loop = nullptr;
+  if (napi_get_uv_event_loop(env, &loop) != napi_ok) return -ENOSYS;
+  auto* async = new uv_async_t;
+  if (int error = ::uv_async_init(loop, async, on_async)) {
+    delete async;
+    return error;
+  }
+  async->data = &environment;
+  ::uv_unref(reinterpret_cast<uv_handle_t*>(async));
+  environment.async = async;
+  environment.exits =
+      Ref<ExitQueue>::adopt(new ExitQueue([async] { ::uv_async_send(async); }));
+  napi_add_async_cleanup_hook(env, on_environment_end, &environment, &environment.cleanup);
+  return 0;
+}
+
+}  // namespace
+
+Napi::Value set_dispatch(const Napi::CallbackInfo& info) {
+  Arguments args(info);
+  Napi::Function function = args.function();
+  if (args.ok()) env_data(info.Env())->dispatch = Napi::Persistent(function);
+  return info.Env().Undefined();
+}
+
+Napi::Value start_thread(const Napi::CallbackInfo& info) {
+  Arguments args(info);
+  auto* vcpu = args.object<Vcpu>();
+  uint32_t index = args.u32();
+  if (!args.ok()) return {};
+  Environment& environment = *env_data(info.Env());
+  if (Result error = prepare(info.Env(), environment)) return to_value(info.Env(), error);
+  Ref<VcpuThread> thread = VcpuThread::start(Ref<Vcpu>(vcpu), environment.exits, index);
+  if (!thread) return to_value(info.Env(), -errno);
+  thread->retain();
+  environment.threads.insert(thread.get());
+  ::uv_ref(reinterpret_cast<uv_handle_t*>(environment.async));
+  thread->retain();
+  return wrap(info.Env(), Ref<Object>::adopt(thread.get()));
+}
+
+Napi::Value resume_thread(const Napi::CallbackInfo& info) {
+  Arguments args(info);
+  auto* thread = args.object<VcpuThread>();
+  if (args.ok()) thread->resume();
+  return info.Env().Undefined();
+}
+
+Napi::Value stop_thread(const Napi::CallbackInfo& info) {
+  Arguments args(info);
+  auto* thread = args.object<VcpuThread>();
+  if (args.ok()) thread->stop();
+  return info.Env().Undefined();
+}
+
+Napi::Value thread_tid(const Napi::CallbackInfo& info) {
+  Arguments args(info);
+  auto* thread = args.object<VcpuThread>();
+  if (!args.ok()) return {};
+  return to_value(info.Env(), thread->tid());
+}
+
+}  // namespace node_kvm

@@ -1,0 +1,161 @@
+#include "vcpu.h"
+
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+namespace node_kvm {
+namespace {
+
+int64_t now_ns() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(
+             std::chrono::steady_clock::now().time_since_epoch())
+      .count();
+}
+
+// What the kernel fills: the head of kvm_run and the data of the last port exit behind it.
+constexpr size_t kKeptOfRunPage = 8192;
+
+}  // namespace
+
+Result Vcpu::create(Vm& vm, uint32_t vcpu_id, Ref<Vcpu>* out) {
+  Use use(vm);
+  if (use.error()) return use.error();
+  Result fd = checked_ioctl(vm.fd(), kCreateVcpu, vcpu_id);
+  if (fd < 0) return fd;
+  Ref<Mapping> page = Mapping::map(static_cast<int>(fd), vm.vcpu_mmap_size(),
+                                   PROT_READ | PROT_WRITE, MAP_SHARED);
+  if (!page) {
+    Result error = -errno;
+    ::close(static_cast<int>(fd));
+    return error;
+  }
+  *out = Ref<Vcpu>::adopt(new Vcpu(static_cast<int>(fd), vcpu_id, vm, std::move(page)));
+  Result xsave = checked_ioctl(vm.fd(), kCheckExtension, kCapXsave2);
+  if (xsave > 0) (*out)->xsave_size_ = std::max(kXsaveSize, static_cast<size_t>(xsave));
+  return 0;
+}
+
+Vcpu::~Vcpu() {
+  if (!closed()) close();
+}
+
+void Vcpu::close() {
+  uint64_t before = state_.fetch_or(kClosedBit, std::memory_order_acq_rel);
+  if ((before & kModeMask) == 0) {
+    finish_close();
+  } else if (is_guest_state(before)) {
+    request(kStop);  // the run that is under way closes the file as it leaves
+  }
+}
+
+void Vcpu::on_closed() {
+  if (watched_.exchange(false)) Watchdog::instance().unwatch(*this);
+  // The mapping holds the kernel's vCPU, and that the VM: let go of both now, not at a GC.
+  run_page_->detach(kKeptOfRunPage);
+  slots_.reset();
+}
+
+Result Vcpu::enter(uint64_t mode) {
+  uint64_t state = state_.load(std::memory_order_relaxed);
+  do {
+    if (state & kClosedBit) return kClosed;
+    if (state & kModeMask) return kBusy;
+  } while (!state_.compare_exchange_weak(state, state | mode, std::memory_order_seq_cst));
+  return 0;
+}
+
+void Vcpu::leave(uint64_t mode) {
+  uint64_t before = state_.fetch_add(kEpoch - mode, std::memory_order_acq_rel);
+  if (before & kClosedBit) finish_close();
+}
+
+// The part of a run's set-up that only a new thread or a first run needs.
+Result Vcpu::prepare_run() {
+  if (!watched_.exchange(true)) {
+    if (Result error = Watchdog::instance().watch(*this)) {
+      watched_.store(false);
+      return error;
+    }
+  }
+  if (Result error = prepare_thread_for_kicks()) return error;
+  // ORDER: seq_cst against request(), which sets immediate_exit and then reads the tid: if it still
+  // reads an old one, KVM_RUN below sees immediate_exit.
+  tid_.store(current_tid(), std::memory_order_seq_cst);
+  return 0;
+}
+
+Result Vcpu::run() {
+  if (Result error = enter(kGuest)) return error;
+  Result result = run_in_guest_mode();
+  leave(kGuest);
+  return result;
+}
+
+Result Vcpu::run_in_guest_mode() {
+  if (tid_.load(std::memory_order_relaxed) != current_tid()) {
+    if (Result error = prepare_run()) return error;
+  }
+  Watchdog::instance().on_enter_guest();
+  for (;;) {
+#ifdef NODE_KVM_BARE_RUN
+    // bench/: a request that fails at once in KVM_RUN's place, to measure our own cost alone.
+    ::ioctl(fd(), kRun + 0x60, 0);
+    return 0;
+#endif
+    if (::ioctl(fd(), kRun, 0) == 0) return 0;
+    int error = errno;
+    // EAGAIN: an application processor that waits for SIPI was woken. Both mean: look, and go on.
+    if (error == EINTR || error == EAGAIN) {
+      if (uint32_t requests = take_requests()) return requests;
+      continue;
+    }
+    if ((error == EFAULT || error == EHWPOISON) && page()->exit_reason == kExitMemoryFault) {
+      return 0;
+    }
+    return -error;
+  }
+}
+
+// ORDER: immediate_exit is cleared before the requests are taken. One set later sets it again and
+// costs an extra round; the other order could lose it.
+uint32_t Vcpu::take_requests() {
+  __atomic_store_n(&page()->immediate_exit, uint8_t{0}, __ATOMIC_SEQ_CST);
+  uint32_t requests = requests_.exchange(0, std::memory_order_seq_cst);
+  // A deadline that was met before the watchdog's request arrived must not end a later run.
+  if (requests & kDeadline) {
+    int64_t deadline = deadline_ns_.load();
+    if (deadline == 0 || now_ns() < deadline) requests &= ~uint32_t{kDeadline};
+  }
+  return requests;
+}
+
+// ORDER: why, then the flag that the kernel reads on entry, then the signal for a guest that is
+// already running.
+void Vcpu::request(uint32_t bits) {
+  requests_.fetch_or(bits, std::memory_order_seq_cst);
+  __atomic_store_n(&page()->immediate_exit, uint8_t{1}, __ATOMIC_SEQ_CST);
+  if (is_guest_state(state())) kick_thread(tid_.load(std::memory_order_seq_cst));
+}
+
+void Vcpu::set_deadline(int64_t nanoseconds_from_now) {
+  deadline_ns_.store(nanoseconds_from_now == 0 ? 0 : now_ns() + nanoseconds_from_now);
+  if (nanoseconds_from_now != 0) Watchdog::instance().wake();
+}
+
+bool Vcpu::end_if_overdue(std::chrono::steady_clock::time_point now,
+                          std::chrono::steady_clock::time_point* wake_at) {
+  int64_t deadline = deadline_ns_.load();
+  if (deadline == 0) return false;
+  auto at = std::chrono::steady_clock::time_point(std::chrono::nanoseconds(deadline));
+  if (now < at) {
+    *wake_at = std::min(*wake_at, at);
+    return false;
+  }
+  request(kDeadline);
+  return true;
+}
+
+}  // namespace node_kvm

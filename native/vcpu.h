@@ -1,0 +1,77 @@
+// A vCPU's file, its shared kvm_run page and the one way into the guest.
+#pragma once
+
+#include <chrono>
+
+#include "kick.h"
+#include "kvm_numbers.h"
+#include "vm.h"
+
+namespace node_kvm {
+
+class Vcpu final : public File {
+ public:
+  // Why a run ended without an exit of the guest. A bit each: several may be asked for at once.
+  enum RequestBit : uint32_t {
+    kKick = 1,      // somebody wants the thread back
+    kSlice = 2,     // the watchdog wants JavaScript to run for a moment
+    kDeadline = 4,  // the run's time is over
+    kStop = 8,      // the vCPU's thread shall end
+  };
+
+  static Result create(Vm& vm, uint32_t vcpu_id, Ref<Vcpu>* out);
+
+  // KVM_RUN until the guest exits (0), somebody asks for the thread (RequestBits, > 0) or KVM fails
+  // (< 0). THREAD: any, one at a time; a second one gets kBusy.
+  Result run();
+  // Ends the run that is under way; without one, the next run ends at once. THREAD: any.
+  void request(uint32_t bits);
+  // Limits the next run; zero lifts the limit.
+  void set_deadline(int64_t nanoseconds_from_now);
+  // For the watchdog: ends a run whose time is over, else moves `wake_at` to its deadline.
+  bool end_if_overdue(std::chrono::steady_clock::time_point now,
+                      std::chrono::steady_clock::time_point* wake_at);
+
+  uint64_t state() const { return state_.load(std::memory_order_seq_cst); }
+  static bool is_guest_state(uint64_t state) { return (state & kModeMask) == kGuest; }
+  const Ref<Mapping>& run_page() const { return run_page_; }
+  size_t xsave_size() const { return xsave_size_; }
+  uint32_t vcpu_id() const { return vcpu_id_; }
+
+  // An ioctl of a vCPU would block in the kernel while another thread is in KVM_RUN: refused here.
+  Result acquire() override { return enter(kCall); }
+  void release_use() override { leave(kCall); }
+  void close() override;
+
+ private:
+  // state_: bit 63 closed, bits 0-1 what the one user does, the rest counts the times it left.
+  static constexpr uint64_t kModeMask = 3;
+  static constexpr uint64_t kCall = 1;
+  static constexpr uint64_t kGuest = 2;
+  static constexpr uint64_t kEpoch = 4;
+
+  Vcpu(int fd, uint32_t vcpu_id, Vm& vm, Ref<Mapping> run_page)
+      : File(Kind::kVcpu, fd),
+        vcpu_id_(vcpu_id),
+        slots_(vm.slots()),
+        run_page_(std::move(run_page)) {}
+  ~Vcpu() override;
+  Result enter(uint64_t mode);
+  void leave(uint64_t mode);
+  Result run_in_guest_mode();
+  uint32_t take_requests();
+  Result prepare_run();
+  void on_closed() override;
+  volatile RunPage* page() { return reinterpret_cast<volatile RunPage*>(run_page_->data()); }
+
+  uint32_t vcpu_id_;
+  std::atomic<bool> watched_{false};
+  std::atomic<pid_t> tid_{0};
+  std::atomic<uint32_t> requests_{0};
+  std::atomic<int64_t> deadline_ns_{0};
+  size_t xsave_size_ = kXsaveSize;
+  Ref<SlotTable> slots_;
+  Ref<Mapping> run_page_;
+};
+
+}  // namespace node_kvm

@@ -1,0 +1,96 @@
+// The native addon as TypeScript sees it. It is loaded at the first use, never at import, so that
+// the package can be imported (and say what is missing) on a machine that cannot run it.
+
+import { createRequire } from 'node:module'
+import { fileURLToPath } from 'node:url'
+import { StructView } from './uapi/index.js'
+
+/** Not an error number: refusals of the native layer itself (native/base.h has the same). */
+export const RESULT_CLOSED = -10001
+export const RESULT_BUSY = -10002
+export const RESULT_UNKNOWN_REQUEST = -10003
+export const RESULT_BUFFER_TOO_SMALL = -10004
+
+/** Why a run ended without an exit: bits of what `run()` returns (native/vcpu.h). */
+export const RUN_KICKED = 1
+export const RUN_SLICE = 2
+export const RUN_DEADLINE = 4
+export const RUN_STOPPED = 8
+
+/** Kinds of native objects (native/base.h). */
+export const KIND_VM = 1
+export const KIND_VCPU = 2
+export const KIND_REGION = 4
+
+/** A native object. Its functions are bound to it and never need `this`. */
+export interface Handle {
+  readonly __native: never
+}
+
+/** A handle on a kernel file. Results below zero are -errno or one of the refusals above. */
+export interface FileHandle extends Handle {
+  /** Without a buffer, a request that takes a struct uses the scratch memory. */
+  ioctl(request: number, argument?: number | ArrayBuffer): number
+}
+
+export interface VcpuHandle extends FileHandle {
+  /** Undefined: the guest exited and the run page says how. Above zero: run bits. Below: an error. */
+  run(): number | undefined
+  kick(): void
+}
+
+export type Dispatch = (index: number, status: number, ended: boolean) => boolean
+
+interface Native {
+  readonly scratch: ArrayBuffer
+  openSystem(path: string): FileHandle | number
+  createVm(system: FileHandle, type: number): FileHandle | number
+  createVcpu(vm: FileHandle, vcpuId: number): VcpuHandle | number
+  createRegion(size: number): Handle | number
+  regionBuffer(region: Handle, offset: number, length: number, shared: 0 | 1): ArrayBuffer
+  runPage(vcpu: VcpuHandle): ArrayBuffer
+  setUserMemoryRegion(
+    vm: FileHandle,
+    slot: number,
+    flags: number,
+    gpa: number,
+    size: number,
+    region: Handle | null,
+    offset: number,
+  ): number
+  close(handle: Handle): void
+  setDeadline(vcpu: VcpuHandle, nanoseconds: number): void
+  unsafeIoctl(file: FileHandle, request: number, argument?: number | ArrayBuffer): number
+  objectId(handle: Handle): number
+  findObject(id: number, kind: number): Handle | null
+  setDispatch(dispatch: Dispatch): void
+  startThread(vcpu: VcpuHandle, index: number): Handle | number
+  resumeThread(thread: Handle): void
+  stopThread(thread: Handle): void
+  threadTid(thread: Handle): number
+}
+
+/** The addon and this thread's view of its scratch memory. */
+export interface Binding extends Native {
+  /** Where arguments are encoded and results decoded: one call at a time, never across an await. */
+  readonly view: StructView
+}
+
+const packageRoot = fileURLToPath(new URL('..', import.meta.url))
+let loaded: Binding | undefined
+
+function load(): Binding {
+  const require = createRequire(import.meta.url)
+  // A build other than the installed one: sanitizers and benchmarks name it here.
+  const chosen = process.env.NODE_KVM_ADDON
+  const native: Native = chosen
+    ? require(chosen)
+    : (require('node-gyp-build') as (root: string) => Native)(packageRoot)
+  return Object.assign(Object.create(null), native, { view: new StructView(native.scratch) })
+}
+
+/** The addon, loaded on the first call. Throws what the loader throws: no binary for this platform. */
+export function binding(): Binding {
+  loaded ??= load()
+  return loaded
+}

@@ -1,0 +1,66 @@
+// What all kernel files have in common: closing, and ioctls by number.
+
+import type { Binding, FileHandle } from '../binding.js'
+import { check, type KvmErrorDetails } from './errors.js'
+import { invalidArgType, uint32 } from './validate.js'
+
+/** Base of the objects that own a KVM file descriptor. */
+export abstract class KvmFile implements Disposable {
+  /** @internal */
+  protected readonly native: Binding
+  /** @internal */
+  protected readonly handle: FileHandle
+  #closed = false
+
+  /** @internal */
+  protected constructor(native: Binding, handle: FileHandle) {
+    this.native = native
+    this.handle = handle
+  }
+
+  /** Whether {@link close} was called on this object. */
+  get closed(): boolean {
+    return this.#closed
+  }
+
+  /**
+   * Closes the file descriptor. Idempotent, legal in any state; later calls throw `ERR_KVM_CLOSED`.
+   * What other objects still use stays alive for them.
+   */
+  close(): void {
+    if (this.#closed) return
+    this.#closed = true
+    this.native.close(this.handle)
+  }
+
+  [Symbol.dispose](): void {
+    this.close()
+  }
+
+  /**
+   * Any ioctl on this file, for kernels newer than this library. The buffer is handed to the kernel
+   * as it is: one too short for the request, or an address in it, can corrupt or crash the process.
+   *
+   * @param argument The bytes of a struct (read and written in place) or the plain value.
+   * @returns What the ioctl returned, when not negative.
+   */
+  unsafeIoctl(request: number, argument: number | ArrayBuffer = 0): number {
+    uint32(request, 'request')
+    if (typeof argument !== 'number' && !(argument instanceof ArrayBuffer)) {
+      throw invalidArgType('argument', 'a number or an ArrayBuffer', argument)
+    }
+    const result = this.native.unsafeIoctl(this.handle, request, argument)
+    return check(result, `0x${request.toString(16)}`)
+  }
+
+  /** @internal Issues a request of the table; a struct is in the scratch memory or in `argument`. */
+  protected request(
+    request: number,
+    name: string,
+    argument?: number | ArrayBuffer,
+    details?: KvmErrorDetails,
+  ): number {
+    const result = this.handle.ioctl(request, argument)
+    return result < 0 ? check(result, name, details) : result
+  }
+}

@@ -1,0 +1,258 @@
+// The /dev/kvm file: what the host can do, and the way to VMs.
+
+import { accessSync, constants, existsSync, readFileSync } from 'node:fs'
+import { type Binding, binding, type FileHandle } from '../binding.js'
+import {
+  decodeKvmCpuidEntry2,
+  decodeKvmMsrEntry,
+  encodeKvmMsrEntry,
+  KVM_CHECK_EXTENSION,
+  KVM_GET_API_VERSION,
+  KVM_GET_EMULATED_CPUID,
+  KVM_GET_MSR_FEATURE_INDEX_LIST,
+  KVM_GET_MSR_INDEX_LIST,
+  KVM_GET_MSRS,
+  KVM_GET_SUPPORTED_CPUID,
+  KVM_GET_VCPU_MMAP_SIZE,
+  KVM_X86_GET_MCE_CAP_SUPPORTED,
+  type KvmCpuidEntry2,
+} from '../uapi/index.js'
+import { KvmError, kvmError } from './errors.js'
+import { KvmFile } from './file.js'
+import { uint32 } from './validate.js'
+import { Vm } from './vm.js'
+
+/** The one version of the API there has been since Linux 2.6.22. */
+const API_VERSION = 12
+const MAX_CPUID_ENTRIES = 256
+
+/**
+ * An open `/dev/kvm`. Everything begins here: ask what the host supports, create VMs.
+ *
+ * Closing it does not touch the VMs it created.
+ */
+export class Kvm extends KvmFile {
+  private constructor(native: Binding, handle: FileHandle) {
+    super(native, handle)
+  }
+
+  /**
+   * Opens `/dev/kvm`.
+   *
+   * @throws KvmError `ERR_KVM_UNAVAILABLE` when there is no usable one; the message says why and
+   *   what to do about it.
+   */
+  static open(path = '/dev/kvm'): Kvm {
+    const native = loadBinding(path)
+    const handle = native.openSystem(path)
+    if (typeof handle === 'number') {
+      const cause = kvmError(handle, { syscall: 'open', path })
+      throw unavailable(explainOpenError(cause.code, path), path, cause)
+    }
+    const kvm = new Kvm(native, handle)
+    const version = kvm.getApiVersion()
+    if (version === API_VERSION) return kvm
+    kvm.close()
+    throw unavailable(`it speaks version ${version} of the KVM API, not ${API_VERSION}`, path)
+  }
+
+  /** Whether {@link open} would succeed, and KVM be of use. */
+  static isAvailable(path = '/dev/kvm'): boolean {
+    return Kvm.unavailableReason(path) === undefined
+  }
+
+  /** Why {@link open} would fail, with what to do; undefined when it would not. */
+  static unavailableReason(path = '/dev/kvm'): string | undefined {
+    try {
+      Kvm.open(path).close()
+      return undefined
+    } catch (error) {
+      return (error as Error).message
+    }
+  }
+
+  /** The API's version, which is 12. @ioctl KVM_GET_API_VERSION (KVM API 4.1) */
+  getApiVersion(): number {
+    return this.request(KVM_GET_API_VERSION, 'KVM_GET_API_VERSION')
+  }
+
+  /**
+   * Creates a VM without RAM or vCPUs. `type` is one of `KVM_X86_DEFAULT_VM` (0),
+   * `KVM_X86_SW_PROTECTED_VM` and so on, as far as `KVM_CAP_VM_TYPES` has its bit.
+   *
+   * @ioctl KVM_CREATE_VM (KVM API 4.2)
+   */
+  createVm(type = 0): Vm {
+    const handle = this.native.createVm(this.handle, uint32(type, 'type'))
+    if (typeof handle === 'number') throw kvmError(handle, { ioctl: 'KVM_CREATE_VM' })
+    return Vm.adopt(this.native, handle, this)
+  }
+
+  /**
+   * What the host's KVM says of a capability, by number: 0 when it is absent, else 1 or a value with
+   * the capability's own meaning. Ask the VM once there is one: some answers depend on it.
+   *
+   * @ioctl KVM_CHECK_EXTENSION (KVM API 4.4)
+   */
+  checkExtension(capability: number): number {
+    const number = uint32(capability, 'capability')
+    return this.request(KVM_CHECK_EXTENSION, 'KVM_CHECK_EXTENSION', number)
+  }
+
+  /** Bytes of a vCPU's shared mapping. @ioctl KVM_GET_VCPU_MMAP_SIZE (KVM API 4.5) */
+  getVcpuMmapSize(): number {
+    return this.request(KVM_GET_VCPU_MMAP_SIZE, 'KVM_GET_VCPU_MMAP_SIZE')
+  }
+
+  /**
+   * The CPUID leaves that this host and KVM support in a guest; the usual start for
+   * {@link Vcpu.setCpuid2}.
+   *
+   * @ioctl KVM_GET_SUPPORTED_CPUID (KVM API 4.46) @capability KVM_CAP_EXT_CPUID
+   */
+  getSupportedCpuid(): KvmCpuidEntry2[] {
+    return this.#cpuid(KVM_GET_SUPPORTED_CPUID, 'KVM_GET_SUPPORTED_CPUID')
+  }
+
+  /**
+   * CPUID features that KVM emulates although the host lacks them: they work, slowly.
+   *
+   * @ioctl KVM_GET_EMULATED_CPUID (KVM API 4.88) @capability KVM_CAP_EXT_EMUL_CPUID
+   */
+  getEmulatedCpuid(): KvmCpuidEntry2[] {
+    return this.#cpuid(KVM_GET_EMULATED_CPUID, 'KVM_GET_EMULATED_CPUID')
+  }
+
+  /**
+   * The MSRs a VMM should save and restore.
+   *
+   * @ioctl KVM_GET_MSR_INDEX_LIST (KVM API 4.3)
+   */
+  getMsrIndexList(): number[] {
+    return this.#indexList(KVM_GET_MSR_INDEX_LIST, 'KVM_GET_MSR_INDEX_LIST')
+  }
+
+  /**
+   * The MSRs that describe what the host offers to guests: VMX capabilities, microcode version and
+   * the like. Read them with {@link getMsrs}.
+   *
+   * @ioctl KVM_GET_MSR_FEATURE_INDEX_LIST (KVM API 4.3) @capability KVM_CAP_GET_MSR_FEATURES
+   */
+  getMsrFeatureIndexList(): number[] {
+    return this.#indexList(KVM_GET_MSR_FEATURE_INDEX_LIST, 'KVM_GET_MSR_FEATURE_INDEX_LIST')
+  }
+
+  /**
+   * Reads feature MSRs. Those that KVM does not know are left out of the answer.
+   *
+   * @ioctl KVM_GET_MSRS (KVM API 4.18) @capability KVM_CAP_GET_MSR_FEATURES
+   */
+  getMsrs(indices: readonly number[]): Map<number, bigint> {
+    const values = new Map<number, bigint>()
+    const { view } = this.native
+    for (const index of indices) {
+      view.u32[0] = 1
+      view.u32[1] = 0
+      encodeKvmMsrEntry(view, 8, { index: uint32(index, 'index'), data: 0n })
+      const read = this.request(KVM_GET_MSRS, 'KVM_GET_MSRS')
+      if (read === 1) values.set(index, decodeKvmMsrEntry(view, 8).data)
+    }
+    return values
+  }
+
+  /**
+   * The machine-check features KVM supports, as IA32_MCG_CAP has them.
+   *
+   * @ioctl KVM_X86_GET_MCE_CAP_SUPPORTED (KVM API 4.104) @capability KVM_CAP_MCE
+   */
+  x86GetMceCapSupported(): bigint {
+    this.request(KVM_X86_GET_MCE_CAP_SUPPORTED, 'KVM_X86_GET_MCE_CAP_SUPPORTED')
+    return this.native.view.u64[0]!
+  }
+
+  #cpuid(request: number, name: string): KvmCpuidEntry2[] {
+    const { view } = this.native
+    view.u32[0] = MAX_CPUID_ENTRIES
+    view.u32[1] = 0
+    this.request(request, name)
+    return Array.from({ length: view.u32[0]! }, (_, i) => decodeKvmCpuidEntry2(view, 8 + i * 40))
+  }
+
+  #indexList(request: number, name: string): number[] {
+    const { view } = this.native
+    const room = view.u32.length - 1
+    view.u32[0] = room
+    this.request(request, name)
+    return Array.from(view.u32.subarray(1, 1 + view.u32[0]!))
+  }
+}
+
+function unavailable(reason: string, path: string, cause?: unknown): KvmError {
+  return new KvmError('ERR_KVM_UNAVAILABLE', undefined, 'KVM cannot be used here', {
+    path,
+    reason,
+    cause,
+  })
+}
+
+function loadBinding(path: string): Binding {
+  if (process.platform !== 'linux' || process.arch !== 'x64') {
+    const platform = `${process.platform} on ${process.arch}`
+    throw unavailable(
+      `KVM is part of Linux, and this library knows x86-64; this is ${platform}`,
+      path,
+    )
+  }
+  try {
+    return binding()
+  } catch (cause) {
+    const reason =
+      'the native addon did not load; node-kvm ships a binary for glibc-based Linux on x86-64, ' +
+      'elsewhere build it with `npx node-gyp rebuild` in the package folder'
+    throw unavailable(reason, path, cause)
+  }
+}
+
+/** Why opening failed, from what can be seen of the host. */
+export function explainOpenError(code: string, path: string): string {
+  switch (code) {
+    case 'ENOENT':
+      return `${path} does not exist: ${explainMissingDevice()}`
+    case 'EACCES':
+    case 'EPERM':
+      return (
+        `this user (uid ${process.getuid?.()}) may not open ${path}: add it to the group that owns ` +
+        'the device (`sudo usermod -aG kvm "$USER"`, then log in anew), or in a container pass the ' +
+        'device (`--device /dev/kvm`)'
+      )
+    case 'ENODEV':
+    case 'ENXIO':
+      return 'the device exists but no KVM module serves it: load kvm_intel or kvm_amd'
+    case 'EBUSY':
+      return 'another hypervisor holds the CPU virtualization extensions'
+    default:
+      return `${path} cannot be opened (${code})`
+  }
+}
+
+function explainMissingDevice(): string {
+  const flags = read('/proc/cpuinfo')
+  const module = /\bvmx\b/.test(flags) ? 'kvm_intel' : /\bsvm\b/.test(flags) ? 'kvm_amd' : undefined
+  if (module === undefined) {
+    return (
+      'the CPU shows neither VMX nor SVM. On real hardware enable virtualization in the firmware; ' +
+      'in a virtual machine enable nested virtualization on its host'
+    )
+  }
+  if (!existsSync(`/sys/module/${module}`)) return `load the module (\`sudo modprobe ${module}\`)`
+  return `${module} is loaded; in a container pass the device (\`--device /dev/kvm\`)`
+}
+
+function read(path: string): string {
+  try {
+    accessSync(path, constants.R_OK)
+    return readFileSync(path, 'latin1')
+  } catch {
+    return ''
+  }
+}

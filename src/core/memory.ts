@@ -1,0 +1,354 @@
+// Guest RAM as JavaScript sees it: regions at guest-physical addresses, checked accessors, views.
+// A region is exposed in chunks: Node 20 allows no ArrayBuffer above 4 GiB, and offsets that stay
+// below 2^31 keep index arithmetic on small integers.
+
+import { type Binding, binding, type Handle } from '../binding.js'
+import type { PhysicalMemory } from '../x86/physical-memory.js'
+import { closedError, KvmError, kvmError } from './errors.js'
+import { integer, invalidArgType, outOfRange } from './validate.js'
+
+const PAGE = 4096
+const CHUNK = 0x4000_0000
+
+/** Where a region of guest RAM is. Both are multiples of 4096. */
+export interface MemoryRange {
+  /** Guest-physical address of its first byte. */
+  readonly gpa: number
+  /** Its size in bytes. */
+  readonly size: number
+}
+
+interface Region extends MemoryRange {
+  readonly handle: Handle
+}
+
+/** A part of a region with the arrays that reach it. The arrays never leave this file. */
+class Chunk {
+  readonly gpa: number
+  readonly size: number
+  readonly u8: Uint8Array
+  readonly u16: Uint16Array
+  readonly u32: Uint32Array
+  readonly u64: BigUint64Array
+  readonly data: DataView
+  readonly #native: Binding
+  readonly #region: Region
+  #shared: ArrayBuffer | undefined
+
+  constructor(native: Binding, region: Region, offset: number) {
+    this.#native = native
+    this.#region = region
+    this.gpa = region.gpa + offset
+    this.size = Math.min(CHUNK, region.size - offset)
+    const buffer = native.regionBuffer(region.handle, offset, this.size, 0)
+    this.u8 = new Uint8Array(buffer)
+    this.u16 = new Uint16Array(buffer)
+    this.u32 = new Uint32Array(buffer)
+    this.u64 = new BigUint64Array(buffer)
+    this.data = new DataView(buffer)
+  }
+
+  /** The buffer that users get: another one, so that detaching it cannot blind the accessors. */
+  get shared(): ArrayBuffer {
+    if (this.#shared === undefined || this.#shared.byteLength === 0) {
+      const offset = this.gpa - this.#region.gpa
+      this.#shared = this.#native.regionBuffer(this.#region.handle, offset, this.size, 1)
+    }
+    return this.#shared
+  }
+}
+
+/**
+ * The RAM of a guest: one or more regions, each at a guest-physical address, backed by memfd memory
+ * that the kernel hands out page by page as it is touched.
+ *
+ * The memory lives until it is closed, every VM that maps it is closed, and no view of it is
+ * reachable, in whatever order that happens. All threads of the process see the same bytes; plain
+ * accesses are not ordered between threads, `Atomics` on a view's typed array are.
+ *
+ * Accessors take guest-physical addresses (numbers, at most 2^52), work across adjacent regions, and
+ * throw a {@link KvmError} with code `ERR_KVM_GUEST_FAULT` for an address that is not RAM, before
+ * they change anything.
+ */
+export class GuestMemory implements PhysicalMemory, Disposable {
+  readonly #regions: readonly Region[]
+  #chunks: readonly Chunk[]
+  #last: Chunk
+
+  private constructor(native: Binding, regions: readonly Region[]) {
+    this.#regions = regions
+    this.#chunks = regions.flatMap((region) => [...chunksOf(native, region)])
+    this.#last = this.#chunks[0]!
+  }
+
+  /**
+   * Allocates RAM: one region of `layout` bytes at address 0, or the regions listed. Each is filled
+   * with zeros and costs nothing before it is touched.
+   *
+   * @throws `ERR_OUT_OF_RANGE` for sizes or addresses that are no multiple of 4096, and for regions
+   *   that overlap; a {@link KvmError} when the kernel refuses (`ENOMEM`, `EMFILE`).
+   */
+  static create(layout: number | readonly MemoryRange[]): GuestMemory {
+    const ranges = checkedLayout(typeof layout === 'number' ? [{ gpa: 0, size: layout }] : layout)
+    const native = binding()
+    return new GuestMemory(
+      native,
+      ranges.map(({ gpa, size }) => ({ gpa, size, handle: createRegion(native, size) })),
+    )
+  }
+
+  /** Where RAM is: ascending, not overlapping. */
+  get ranges(): readonly MemoryRange[] {
+    return this.#regions.map(({ gpa, size }) => ({ gpa, size }))
+  }
+
+  /** All RAM, in bytes. */
+  get size(): number {
+    return this.#regions.reduce((sum, region) => sum + region.size, 0)
+  }
+
+  /** Whether {@link close} was called. */
+  get closed(): boolean {
+    return this.#chunks.length === 0
+  }
+
+  /**
+   * Gives up this object's hold on the RAM. VMs that map it, and views, keep what they use. Further
+   * accesses throw `ERR_KVM_CLOSED`. Idempotent.
+   */
+  close(): void {
+    if (this.closed) return
+    for (const region of this.#regions) binding().close(region.handle)
+    this.#chunks = []
+    this.#last = undefined as unknown as Chunk
+  }
+
+  [Symbol.dispose](): void {
+    this.close()
+  }
+
+  /** @internal The native regions, for the slots of a VM. */
+  get regions(): readonly Region[] {
+    if (this.closed) throw closedError({ reason: 'guest memory' })
+    return this.#regions
+  }
+
+  /**
+   * The bytes at `gpa`, not a copy. The view stays valid, whatever is closed, for as long as it is
+   * reachable. It must lie within one region.
+   */
+  view(gpa: number, length: number): Uint8Array {
+    this.#check(gpa, length)
+    const chunk = this.#find(gpa, Math.min(length, 1))
+    const offset = gpa - chunk.gpa
+    if (offset + length <= chunk.size) return new Uint8Array(chunk.shared, offset, length)
+    const region = this.#regions.find((at) => gpa >= at.gpa && gpa + length <= at.gpa + at.size)
+    if (region === undefined) throw fault(gpa, length, 'a view cannot span regions')
+    const buffer = binding().regionBuffer(region.handle, gpa - region.gpa, length, 1)
+    return new Uint8Array(buffer)
+  }
+
+  /** Copies `length` bytes out. */
+  read(gpa: number, length: number): Uint8Array {
+    this.#check(gpa, length)
+    const bytes = new Uint8Array(length)
+    this.#pieces(gpa, length, (chunk, offset, count, done) => {
+      bytes.set(chunk.u8.subarray(offset, offset + count), done)
+    })
+    return bytes
+  }
+
+  /** Copies `bytes` in. */
+  write(gpa: number, bytes: Uint8Array): void {
+    if (!(bytes instanceof Uint8Array)) throw invalidArgType('bytes', 'a Uint8Array', bytes)
+    this.#check(gpa, bytes.length)
+    this.#pieces(gpa, bytes.length, (chunk, offset, count, done) => {
+      chunk.u8.set(bytes.subarray(done, done + count), offset)
+    })
+  }
+
+  /** Sets `length` bytes to `value`. */
+  fill(gpa: number, length: number, value = 0): void {
+    integer(value, 'value', 0, 0xff)
+    this.#check(gpa, length)
+    this.#pieces(gpa, length, (chunk, offset, count) => {
+      chunk.u8.fill(value, offset, offset + count)
+    })
+  }
+
+  readU8(gpa: number): number {
+    const chunk = this.#find(gpa, 1)
+    return chunk.u8[gpa - chunk.gpa]!
+  }
+
+  readU16(gpa: number): number {
+    const chunk = this.#within(gpa, 2)
+    if (chunk === undefined) return new DataView(this.read(gpa, 2).buffer).getUint16(0, true)
+    const offset = gpa - chunk.gpa
+    return offset & 1 ? chunk.data.getUint16(offset, true) : chunk.u16[offset >>> 1]!
+  }
+
+  readU32(gpa: number): number {
+    const chunk = this.#within(gpa, 4)
+    if (chunk === undefined) return new DataView(this.read(gpa, 4).buffer).getUint32(0, true)
+    const offset = gpa - chunk.gpa
+    return offset & 3 ? chunk.data.getUint32(offset, true) : chunk.u32[offset >>> 2]!
+  }
+
+  readU64(gpa: number): bigint {
+    const chunk = this.#within(gpa, 8)
+    if (chunk === undefined) return new DataView(this.read(gpa, 8).buffer).getBigUint64(0, true)
+    const offset = gpa - chunk.gpa
+    return offset & 7 ? chunk.data.getBigUint64(offset, true) : chunk.u64[offset >>> 3]!
+  }
+
+  writeU8(gpa: number, value: number): void {
+    integer(value, 'value', 0, 0xff)
+    const chunk = this.#find(gpa, 1)
+    chunk.u8[gpa - chunk.gpa] = value
+  }
+
+  writeU16(gpa: number, value: number): void {
+    integer(value, 'value', 0, 0xffff)
+    const chunk = this.#within(gpa, 2)
+    if (chunk === undefined) this.#writeAcross(gpa, 2, (data) => data.setUint16(0, value, true))
+    else if ((gpa - chunk.gpa) & 1) chunk.data.setUint16(gpa - chunk.gpa, value, true)
+    else chunk.u16[(gpa - chunk.gpa) >>> 1] = value
+  }
+
+  writeU32(gpa: number, value: number): void {
+    integer(value, 'value', 0, 0xffff_ffff)
+    const chunk = this.#within(gpa, 4)
+    if (chunk === undefined) this.#writeAcross(gpa, 4, (data) => data.setUint32(0, value, true))
+    else if ((gpa - chunk.gpa) & 3) chunk.data.setUint32(gpa - chunk.gpa, value, true)
+    else chunk.u32[(gpa - chunk.gpa) >>> 2] = value
+  }
+
+  writeU64(gpa: number, value: bigint): void {
+    if (typeof value !== 'bigint') throw invalidArgType('value', 'of type bigint', value)
+    if (value < 0n || value >> 64n) throw outOfRange('value', '>= 0n and < 2n ** 64n', value)
+    const chunk = this.#within(gpa, 8)
+    if (chunk === undefined) this.#writeAcross(gpa, 8, (data) => data.setBigUint64(0, value, true))
+    else if ((gpa - chunk.gpa) & 7) chunk.data.setBigUint64(gpa - chunk.gpa, value, true)
+    else chunk.u64[(gpa - chunk.gpa) >>> 3] = value
+  }
+
+  #writeAcross(gpa: number, size: number, set: (data: DataView) => void): void {
+    const bytes = new Uint8Array(size)
+    set(new DataView(bytes.buffer))
+    this.write(gpa, bytes)
+  }
+
+  /** The chunk that holds all of it; undefined when it is RAM, but spans chunks. */
+  #within(gpa: number, size: number): Chunk | undefined {
+    const chunk = this.#find(gpa, size)
+    return gpa - chunk.gpa + size <= chunk.size ? chunk : undefined
+  }
+
+  /** The chunk that holds the first byte. */
+  #find(gpa: number, size: number): Chunk {
+    const last = this.#last
+    // Inexact numbers (fractions, NaN) fail here or in the search below; nothing else is a number
+    // that lies between two others.
+    if (last !== undefined && gpa >= last.gpa && gpa < last.gpa + last.size && gpa % 1 === 0) {
+      return last
+    }
+    return this.#search(gpa, size)
+  }
+
+  #search(gpa: number, size: number): Chunk {
+    if (this.closed) throw closedError({ reason: 'guest memory' })
+    integer(gpa, 'gpa')
+    let low = 0
+    let high = this.#chunks.length
+    while (low < high) {
+      const middle = (low + high) >>> 1
+      const chunk = this.#chunks[middle]!
+      if (gpa < chunk.gpa) high = middle
+      else if (gpa >= chunk.gpa + chunk.size) low = middle + 1
+      else {
+        this.#last = chunk
+        return chunk
+      }
+    }
+    throw fault(gpa, size)
+  }
+
+  /** Every byte of the range is RAM, or nothing happens. */
+  #check(gpa: number, length: number): void {
+    integer(gpa, 'gpa')
+    integer(length, 'length')
+    if (this.closed) throw closedError({ reason: 'guest memory' })
+    if (length === 0 && !this.#isEnd(gpa)) this.#find(gpa, 0)
+    for (let at = gpa; at < gpa + length; ) {
+      const chunk = this.#find(at, length)
+      at = chunk.gpa + chunk.size
+    }
+  }
+
+  /** An empty range may also stand just behind the last byte of a region. */
+  #isEnd(gpa: number): boolean {
+    return this.#regions.some((region) => region.gpa + region.size === gpa)
+  }
+
+  #pieces(
+    gpa: number,
+    length: number,
+    each: (chunk: Chunk, offset: number, count: number, done: number) => void,
+  ): void {
+    for (let done = 0; done < length; ) {
+      const chunk = this.#find(gpa + done, length - done)
+      const offset = gpa + done - chunk.gpa
+      const count = Math.min(length - done, chunk.size - offset)
+      each(chunk, offset, count, done)
+      done += count
+    }
+  }
+}
+
+function fault(gpa: number, size: number, reason?: string): KvmError {
+  return new KvmError('ERR_KVM_GUEST_FAULT', undefined, 'not guest RAM', {
+    gpa,
+    size,
+    ...(reason === undefined ? {} : { reason }),
+  })
+}
+
+function createRegion(native: Binding, size: number): Handle {
+  const handle = native.createRegion(size)
+  if (typeof handle === 'number') throw kvmError(handle, { syscall: 'memfd_create', size })
+  return handle
+}
+
+function* chunksOf(native: Binding, region: Region): Generator<Chunk> {
+  for (let offset = 0; offset < region.size; offset += CHUNK) {
+    yield new Chunk(native, region, offset)
+  }
+}
+
+function checkedLayout(layout: readonly MemoryRange[]): MemoryRange[] {
+  if (!Array.isArray(layout) || layout.length === 0) {
+    throw invalidArgType('layout', 'a number of bytes or a list of regions', layout)
+  }
+  const ranges = layout.map((range: MemoryRange, index) => {
+    if (range === null || typeof range !== 'object') {
+      throw invalidArgType(`layout[${index}]`, 'of type object', range)
+    }
+    const { gpa, size } = range
+    if (integer(gpa, `layout[${index}].gpa`, 0, 2 ** 52 - PAGE) % PAGE) {
+      throw outOfRange(`layout[${index}].gpa`, `a multiple of ${PAGE}`, gpa)
+    }
+    if (integer(size, `layout[${index}].size`, PAGE, 2 ** 52 - gpa) % PAGE) {
+      throw outOfRange(`layout[${index}].size`, `a multiple of ${PAGE}`, size)
+    }
+    return { gpa, size }
+  })
+  ranges.sort((a, b) => a.gpa - b.gpa)
+  for (let i = 1; i < ranges.length; i++) {
+    const before = ranges[i - 1]!
+    if (before.gpa + before.size > ranges[i]!.gpa) {
+      throw outOfRange('layout', `free of overlaps (0x${ranges[i]!.gpa.toString(16)})`, layout)
+    }
+  }
+  return ranges
+}

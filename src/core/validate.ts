@@ -1,0 +1,44 @@
+// Checks of public arguments. The errors are those of the lowest layer, with Node's own codes.
+
+import { invalidArgType, outOfRange } from '../uapi/index.js'
+
+export { invalidArgType, outOfRange }
+
+/** An integer number between `min` and `max`, which is at most 2^53 - 1. */
+export function integer(
+  value: unknown,
+  name: string,
+  min = 0,
+  max = Number.MAX_SAFE_INTEGER,
+): number {
+  if (typeof value !== 'number') throw invalidArgType(name, 'of type number', value)
+  if (!Number.isSafeInteger(value) || value < min || value > max) {
+    throw outOfRange(name, `an integer >= ${min} and <= ${max}`, value)
+  }
+  return value
+}
+
+/** An unsigned 32-bit number. */
+export const uint32 = (value: unknown, name: string): number => integer(value, name, 0, 0xffff_ffff)
+
+/** An instance of `Class`, and not something that merely looks like it. */
+export function instance<T>(
+  value: unknown,
+  name: string,
+  Class: { readonly name: string; readonly prototype: T },
+): T {
+  if (value instanceof (Class as unknown as new () => T)) return value
+  throw invalidArgType(name, `an instance of ${Class.name}`, value)
+}
+
+/** An object. */
+export function object<T extends object>(value: T, name: string): T {
+  if (value !== null && typeof value === 'object') return value
+  throw invalidArgType(name, 'of type object', value)
+}
+
+/** A function. */
+export function callback<T>(value: T, name: string): T {
+  if (typeof value === 'function') return value
+  throw invalidArgType(name, 'of type function', value)
+}

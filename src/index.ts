@@ -1,0 +1,19 @@
+/**
+ * The KVM API for Node.js: open `/dev/kvm`, create VMs, give them RAM, run vCPUs.
+ *
+ * @packageDocumentation
+ */
+
+export { AbortError, KvmError, type KvmErrorDetails } from './core/errors.js'
+export type * from './core/exits.js'
+export { KvmFile } from './core/file.js'
+export { Kvm } from './core/kvm.js'
+export { GuestMemory, type MemoryRange } from './core/memory.js'
+export type * from './core/rare-exits.js'
+export type { SyncRegs } from './core/sync-regs.js'
+export type { MsrEntry, RunOptions } from './core/vcpu.js'
+export { Vcpu } from './core/vcpu.js'
+export type { ExitHandler } from './core/vcpu-thread.js'
+export type { EnableCap, UserMemoryRegion } from './core/vm.js'
+export { Vm } from './core/vm.js'
+export type { PhysicalMemory } from './x86/physical-memory.js'
