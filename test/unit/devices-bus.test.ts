@@ -328,7 +328,7 @@ describe('handleMmio', () => {
 
 describe('a bus against a model', () => {
   const operation = fc.record({
-    kind: fc.constantFrom('add', 'remove', 'read'),
+    kind: fc.constantFrom('add', 'remove'),
     at: fc.nat(60),
     length: fc.integer({ min: 1, max: 12 }),
   })
@@ -356,15 +356,15 @@ describe('a bus against a model', () => {
               } else {
                 expect(add).toThrow(BusOverlapError)
               }
-            } else if (kind === 'remove') {
-              const range = bus.ranges.find(({ base }) => base === at)
+            } else {
+              const range = bus.ranges[at % Math.max(1, bus.ranges.length)]
               if (range) {
-                bus.remove(at)
+                bus.remove(range.base)
                 owners.fill(undefined, range.base, range.end)
               }
-            } else {
-              for (let i = 0; i < 72; i++) expect(bus.read(i, 1)).toBe(owners[i] ?? 0xff)
             }
+            const found = owners.slice(0, 72).map((_, i) => bus.read(i, 1))
+            expect(found).toEqual(owners.slice(0, 72).map((owner) => owner ?? 0xff))
           }
         }),
       )

@@ -146,6 +146,11 @@ describe('controller commands', () => {
     expect(status() & 0x61).toBe(0x61)
     expect(inb(0x60)).toBe(0xfe)
     expect(levels).toEqual([])
+    outb(0x64, 0xd4)
+    outb(0x60, 0xf2)
+    outb(0x64, 0xaa)
+    expect(status() & 0x61).toBe(0x01)
+    expect(inb(0x60)).toBe(0x55)
   })
 
   it('forget a parameter they wait for when another command comes', () => {
