@@ -19,6 +19,7 @@ function lengthWithoutPartialMark(data, mark) {
 /** Separates a stream's output from the end mark and the exit status behind it. */
 export class EndMarkFilter {
   #mark
+  /** @type {Buffer} */
   #held = Buffer.alloc(0)
 
   /** The exit status of the command, once the stream has brought it. @type {number | undefined} */

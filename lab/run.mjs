@@ -2,10 +2,11 @@
 // npm run lab -- [options] <command...>: runs a command in an emulated machine whose /dev/kvm has hardware
 // semantics, as if it ran here. docs/lab.md describes it.
 import { mkdirSync } from 'node:fs'
+import { constants } from 'node:os'
 import { resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { commandScript } from './command-script.mjs'
-import { MachineError, runInMachine } from './session.mjs'
+import { runInMachine, TimeLimitError } from './session.mjs'
 import { startSvmMachine } from './svm.mjs'
 
 const USAGE = `usage: npm run lab -- [options] <command> [arguments]
@@ -33,6 +34,15 @@ const OPTIONS = {
 
 /** Why the arguments cannot be understood. */
 class UsageError extends Error {}
+
+/** A signal asked us to end. */
+class Interrupted extends Error {
+  /** @param {number} signalNumber */
+  constructor(signalNumber) {
+    super(`signal ${signalNumber}`)
+    this.signalNumber = signalNumber
+  }
+}
 
 /**
  * Our options end where the command starts: its own options are not ours.
@@ -71,10 +81,11 @@ function ensureFolder(path) {
   return resolve(path)
 }
 
-/** @param {string[]} args */
-function run(args) {
+/** @param {string[]} args @param {AbortSignal} signal */
+async function run(args, signal) {
   const { values, command } = parseCommandLine(args)
   return runInMachine(startSvmMachine, {
+    signal,
     commandScript: commandScript({
       command,
       directory: process.cwd(),
@@ -91,16 +102,15 @@ function run(args) {
 
 /** @param {unknown} error */
 function report(error) {
+  if (error instanceof Interrupted) return 128 + error.signalNumber
   const message = error instanceof Error ? error.message : String(error)
   process.stderr.write(`lab: ${message}\n`)
   if (error instanceof UsageError) process.stderr.write(`${USAGE}\n`)
-  return error instanceof MachineError && error.timedOut ? EXIT_TIMED_OUT : EXIT_LAB_FAILED
+  return error instanceof TimeLimitError ? EXIT_TIMED_OUT : EXIT_LAB_FAILED
 }
 
-for (const [signal, number] of /** @type {const} */ ([
-  ['SIGINT', 2],
-  ['SIGTERM', 15],
-]))
-  process.once(signal, () => process.exit(128 + number))
+const interruption = new AbortController()
+for (const signal of /** @type {const} */ (['SIGHUP', 'SIGINT', 'SIGTERM']))
+  process.once(signal, () => interruption.abort(new Interrupted(constants.signals[signal])))
 
-process.exitCode = await run(process.argv.slice(2)).catch(report)
+process.exitCode = await run(process.argv.slice(2), interruption.signal).catch(report)

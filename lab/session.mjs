@@ -6,16 +6,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createEndMark, EndMarkFilter } from './end-mark.mjs'
 
-/** The machine did not bring an exit status; the message says what is known. */
-export class MachineError extends Error {
-  /** @param {string} message @param {{ timedOut: boolean }} details */
-  constructor(message, { timedOut }) {
-    super(message)
-    this.name = 'MachineError'
-    /** Whether the time limit ended it. */
-    this.timedOut = timedOut
-  }
-}
+/** The time limit was reached before the command ended. */
+export class TimeLimitError extends Error {}
 
 const TAIL_LINES = 30
 
@@ -64,45 +56,61 @@ function endOf(process) {
   })
 }
 
+/** @param {AbortSignal} signal */
+const aborted = (signal) => new Promise((resolve) => signal.addEventListener('abort', resolve))
+
+/**
+ * @param {string} reason
+ * @param {string} folder
+ * @param {string} consoleFile
+ */
+const describeFailure = (reason, folder, consoleFile) =>
+  [
+    reason,
+    ...tailOf('end of its console', consoleFile),
+    ...tailOf('end of the emulator log', join(folder, 'log')),
+  ].join('\n')
+
 /**
  * Runs a command in a machine; its output goes to our own standard streams as it comes.
  *
  * @param {(options: import('./svm.mjs').MachineOptions) => import('./svm.mjs').Machine} startMachine
  * @param {Omit<import('./svm.mjs').MachineOptions, 'folder' | 'endMark' | 'consoleFile'>
- *   & { timeoutMs: number, consoleFile?: string | undefined }} options
+ *   & { timeoutMs: number, consoleFile?: string | undefined, signal: AbortSignal }} options
  * @returns {Promise<number>} the command's exit status
- * @throws {MachineError} when the machine ended, or the time was up, before the command did
+ * @throws {TimeLimitError}
+ * @throws {Error} when the machine ended before the command did, or could not start; or the signal's reason
  */
 export async function runInMachine(startMachine, options) {
   const folder = mkdtempSync(join(tmpdir(), 'node-kvm-lab-'))
   const consoleFile = options.consoleFile ?? join(folder, 'console')
   const endMark = createEndMark()
+  const timeLimit = new AbortController()
+  /** @type {NodeJS.Timeout | undefined} */
+  let timer
   /** @type {import('./svm.mjs').Machine | undefined} */
   let machine
-  let timer
   try {
     machine = startMachine({ ...options, folder, consoleFile, endMark })
-    const timeUp = new Promise((resolve) => {
-      timer = setTimeout(resolve, options.timeoutMs, 'time')
-    })
-    const result = await Promise.race([
+    timer = setTimeout(() => timeLimit.abort(), options.timeoutMs)
+    const [status] = await Promise.race([
       Promise.all([
         relayUntilEndMark(machine.stdout, process.stdout, endMark),
         relayUntilEndMark(machine.stderr, process.stderr, endMark),
       ]),
-      endOf(machine.process),
-      timeUp,
+      endOf(machine.process).then((end) => {
+        const reason = `the machine ${end} before the command did`
+        throw new Error(describeFailure(reason, folder, consoleFile))
+      }),
+      aborted(timeLimit.signal).then(() => {
+        const reason = `the time limit of ${options.timeoutMs / 1000} s was reached`
+        throw new TimeLimitError(describeFailure(reason, folder, consoleFile))
+      }),
+      aborted(options.signal).then(() => {
+        throw options.signal.reason
+      }),
     ])
-    if (Array.isArray(result)) return result[0]
-    const timedOut = result === 'time'
-    const what = timedOut
-      ? `the time limit of ${options.timeoutMs / 1000} s was reached`
-      : `the machine ${result} before the command did`
-    const tails = [
-      ...tailOf('end of its console', consoleFile),
-      ...tailOf('end of the emulator log', join(folder, 'log')),
-    ]
-    throw new MachineError([what, ...tails].join('\n'), { timedOut })
+    return status
   } finally {
     clearTimeout(timer)
     machine?.process.kill('SIGKILL')

@@ -3,6 +3,7 @@
 // kernels and busybox, which are only unpacked, never installed. Everything is made once.
 import { spawnSync } from 'node:child_process'
 import {
+  chmodSync,
   copyFileSync,
   existsSync,
   mkdirSync,
@@ -16,7 +17,10 @@ import {
 import { delimiter, join, resolve } from 'node:path'
 import { extractVmlinux } from './vmlinux.mjs'
 
-const CACHE = process.env.NODE_KVM_LAB_CACHE ?? join(import.meta.dirname, '..', '.cache', 'lab')
+/** Where downloads and what is made of them stay; `NODE_KVM_LAB_CACHE` moves it. */
+export const cacheFolder = resolve(
+  process.env.NODE_KVM_LAB_CACHE ?? join(import.meta.dirname, '..', '.cache', 'lab'),
+)
 
 /** Kernel flavours by what the lab uses them for; the values are Debian's metapackages. */
 const KERNEL_PACKAGES = {
@@ -126,13 +130,14 @@ export function ensureProgram(program, packages) {
  * @returns {string} the entry's folder
  */
 function ensureCached(name, make) {
-  const entry = resolve(CACHE, name)
+  const entry = join(cacheFolder, name)
   if (existsSync(entry)) return entry
   say(`making ${name} (once)`)
-  mkdirSync(CACHE, { recursive: true })
+  mkdirSync(cacheFolder, { recursive: true })
   const folder = mkdtempSync(`${entry}.`)
   try {
     make(folder)
+    chmodSync(folder, 0o755)
     renameSync(folder, entry)
   } catch (error) {
     if (!existsSync(entry)) throw error
@@ -149,7 +154,8 @@ function ensureCached(name, make) {
  * @param {string} folder
  */
 function unpackPackage(name, folder) {
-  run('apt-get', ['-q', 'download', name], { cwd: folder })
+  // apt warns when its own user cannot write to the folder; as that user it could do no more.
+  run('apt-get', ['-q', '-o', 'APT::Sandbox::User=root', 'download', name], { cwd: folder })
   const archive = readdirSync(folder).find((file) => file.endsWith('.deb'))
   run('dpkg', ['-x', /** @type {string} */ (archive), '.'], { cwd: folder })
 }

@@ -111,6 +111,8 @@ function qemuArguments({ folder, consoleFile, cpus, memoryMib, out }) {
  */
 export function startSvmMachine(options) {
   ensureProgram('qemu-system-x86_64', ['qemu-system-x86', 'seabios'])
+  // Guests of the tests in there want it, and there is no network to get it.
+  ensureKernel('cloud')
   writeFileSync(join(options.folder, 'initramfs'), encodeInitramfs(options))
   const ports = {
     stdout: openPort(join(options.folder, 'stdout')),
