@@ -219,6 +219,11 @@ export class Vcpu extends KvmFile {
     this.request(KVM_SET_REGS, 'KVM_SET_REGS')
   }
 
+  /** Changes the registers named, and no others: {@link getRegs} and {@link setRegs} in one. */
+  updateRegs(changes: Partial<KvmRegs>): void {
+    this.setRegs({ ...this.getRegs(), ...object(changes, 'changes') })
+  }
+
   /** Segments, control registers, tables, EFER, APIC base. @ioctl KVM_GET_SREGS (KVM API 4.13) */
   getSregs(): KvmSregs {
     this.request(KVM_GET_SREGS, 'KVM_GET_SREGS')
@@ -228,6 +233,11 @@ export class Vcpu extends KvmFile {
   setSregs(sregs: KvmSregs): void {
     encodeKvmSregs(this.native.view, 0, object(sregs, 'sregs'))
     this.request(KVM_SET_SREGS, 'KVM_SET_SREGS')
+  }
+
+  /** Changes the registers named, and no others: {@link getSregs} and {@link setSregs} in one. */
+  updateSregs(changes: Partial<KvmSregs>): void {
+    this.setSregs({ ...this.getSregs(), ...object(changes, 'changes') })
   }
 
   /**
