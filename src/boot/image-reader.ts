@@ -13,7 +13,8 @@ export class ImageReader {
 
   /** `what` names the image in messages: `bzImage`, `ELF image`. */
   constructor(bytes: Uint8Array, what: string) {
-    this.bytes = bytes
+    // A plain view, so that the parts given out are plain too, even of a Buffer.
+    this.bytes = new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength)
     this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
     this.#what = what
   }

@@ -53,9 +53,11 @@ export function readCpio(bytes: Uint8Array, limits: CpioLimits = {}): CpioArchiv
   checkBytes('bytes', bytes)
   const { maxEntries = DEFAULT_MAX_ENTRIES } = limits
   checkInteger('maxEntries', maxEntries, 0, Number.MAX_SAFE_INTEGER)
+  // A plain view, so that the contents given out are plain too, even of a Buffer.
+  const archive = new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength)
   const members: Member[] = []
   for (let at = 0; ; ) {
-    const record = readRecord(bytes, at)
+    const record = readRecord(archive, at)
     if (record.name === CPIO_TRAILER) return { entries: resolveLinks(members), size: record.end }
     if (members.length >= maxEntries) throw badArchive(at, `more than ${maxEntries} entries`)
     members.push({ entry: decodeEntry(record, at), group: linkGroup(record.header) })
