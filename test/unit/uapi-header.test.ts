@@ -17,7 +17,8 @@ interface Claim {
   expected: bigint
 }
 
-const head = '#include <linux/errno.h>\n#include <linux/kvm.h>\n#include <linux/kvm_para.h>\n#include <stddef.h>\n#include <stdio.h>\n#include <string.h>\n#define PAGE_SIZE 4096\n'
+const head =
+  '#include <linux/errno.h>\n#include <linux/kvm.h>\n#include <linux/kvm_para.h>\n#include <stddef.h>\n#include <stdio.h>\n#include <string.h>\n#define PAGE_SIZE 4096\n'
 
 let directory: string
 
@@ -50,14 +51,17 @@ function known(claims: Claim[]): Claim[] {
   const lines = claims.map(({ expression }, k) => `enum { e${k} = !!(${expression}) };`)
   const { stderr } = compile(head + lines.join('\n'), ['-fsyntax-only', ...allErrors()])
   expect(stderr, 'the header itself must compile').not.toMatch(/fatal error/)
-  const bad = [...stderr.matchAll(/probe\.c:(\d+):(?:\d+:)? error/g)].map((match) => Number(match[1]))
+  const bad = [...stderr.matchAll(/probe\.c:(\d+):(?:\d+:)? error/g)].map((match) =>
+    Number(match[1]),
+  )
   const unknown = new Set(bad.map((line) => line - first))
   return claims.filter((_, k) => !unknown.has(k))
 }
 
 function evaluate(claims: Claim[]): bigint[] {
   const lines = claims.map(({ expression }) => `  P(${expression});`)
-  const print = '#define P(x) ((x) < 0 ? printf("%lld\\n", (long long)(x)) : printf("%llu\\n", (unsigned long long)(x)))\n'
+  const print =
+    '#define P(x) ((x) < 0 ? printf("%lld\\n", (long long)(x)) : printf("%llu\\n", (unsigned long long)(x)))\n'
   const binary = join(directory, 'probe')
   const source = `${head}${print}int main(void) {\n${lines.join('\n')}\n  return 0;\n}\n`
   const { status, stderr } = compile(source, ['-o', binary])
@@ -84,7 +88,10 @@ function paths(struct: StructName, top: string, prefix: string): [string, FieldL
     if (!type.startsWith(`${top}.`)) return own
     const element = `${path}${(field.dims ?? []).map(() => '[0]').join('')}.`
     const inner = paths(type as StructName, top, element)
-    return [...own, ...inner.map(([p, f, base]): [string, FieldLayout, number] => [p, f, base + field.offset])]
+    return [
+      ...own,
+      ...inner.map(([p, f, base]): [string, FieldLayout, number] => [p, f, base + field.offset]),
+    ]
   })
 }
 
@@ -96,17 +103,29 @@ describe("the machine's linux/kvm.h", () => {
       paths(struct, struct, '').flatMap(([path, field, base]) => {
         if (field.bits) return []
         const subject = `${struct}.${path}`
-        const offset = { subject, expression: `offsetof(struct ${struct}, ${path})`, expected: BigInt(base + field.offset) }
-        const size = { subject, expression: `sizeof(((struct ${struct} *)0)->${path})`, expected: BigInt(field.size) }
+        const offset = {
+          subject,
+          expression: `offsetof(struct ${struct}, ${path})`,
+          expected: BigInt(base + field.offset),
+        }
+        const size = {
+          subject,
+          expression: `sizeof(((struct ${struct} *)0)->${path})`,
+          expected: BigInt(field.size),
+        }
         return field.flexible ? [offset] : [offset, size]
       }),
     )
     // A struct that has grown since then also changed the fields that hold it.
     const grown = grownStructs()
-    const fixed = claims.filter(({ subject, expression }) => !(expression.startsWith('sizeof') && grown.has(subject)))
+    const fixed = claims.filter(
+      ({ subject, expression }) => !(expression.startsWith('sizeof') && grown.has(subject)),
+    )
     const left = check(fixed)
     const subjects = new Set(left.map(({ subject }) => subject))
-    console.log(`compared ${subjects.size} of ${new Set(claims.map((claim) => claim.subject)).size} fields`)
+    console.log(
+      `compared ${subjects.size} of ${new Set(claims.map((claim) => claim.subject)).size} fields`,
+    )
     // The oldest header that the package builds with knows far more than this.
     expect(subjects.size).toBeGreaterThan(400)
   })
@@ -115,7 +134,11 @@ describe("the machine's linux/kvm.h", () => {
     const grown = grownStructs()
     const claims = tops
       .filter((struct) => !grown.has(struct) && !shrunk.has(struct))
-      .map((struct) => ({ subject: struct, expression: `sizeof(struct ${struct})`, expected: BigInt(layouts[struct].size) }))
+      .map((struct) => ({
+        subject: struct,
+        expression: `sizeof(struct ${struct})`,
+        expected: BigInt(layouts[struct].size),
+      }))
     const left = check(claims)
     console.log(`compared ${left.length} of ${tops.length} structs`)
     expect(left.length).toBeGreaterThan(70)
@@ -147,10 +170,13 @@ describe("the machine's linux/kvm.h", () => {
   })
 
   it('has the same bit-fields', () => {
-    const fields = Object.entries(layouts['kvm_ioapic_state.redirtbl.fields'].fields).filter(([, field]) => field.bits)
+    const fields = Object.entries(layouts['kvm_ioapic_state.redirtbl.fields'].fields).filter(
+      ([, field]) => field.bits,
+    )
     const base = layouts.kvm_ioapic_state.fields.redirtbl!.offset
     const lines = fields.map(
-      ([name]) => `  memset(&s, 0, sizeof s); s.redirtbl[0].fields.${name} = ~0; show("${name}", (unsigned char *)&s);`,
+      ([name]) =>
+        `  memset(&s, 0, sizeof s); s.redirtbl[0].fields.${name} = ~0; show("${name}", (unsigned char *)&s);`,
     )
     const source = `${head}
 static void show(const char *name, const unsigned char *p) {
@@ -194,7 +220,9 @@ function grownStructs(): Set<string> {
   const present = new Set(known(claims))
   const missing = claims.filter((claim) => !present.has(claim)).map(({ subject }) => subject)
   // kvm_a.b.c missing: kvm_a and kvm_a.b may have grown.
-  const grown = new Set(missing.flatMap((subject) => subject.split('.').map((_, k, all) => all.slice(0, k).join('.'))))
+  const grown = new Set(
+    missing.flatMap((subject) => subject.split('.').map((_, k, all) => all.slice(0, k).join('.'))),
+  )
   for (const struct of tops) {
     for (const [path, field] of paths(struct, struct, '')) {
       if (grown.has(field.type.slice('struct:'.length))) grown.add(`${struct}.${path}`)

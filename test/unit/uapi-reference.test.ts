@@ -74,7 +74,12 @@ describe('native/requests.inc', () => {
   const rows = [...text.matchAll(/^KVM_REQUEST\((.*)\)$/gm)].map((match) => match[1]!.split(', '))
 
   it('has a row for every request, with the same numbers', () => {
-    const scopes = { system: 'kScopeSystem', vm: 'kScopeVm', vcpu: 'kScopeVcpu', device: 'kScopeDevice' }
+    const scopes = {
+      system: 'kScopeSystem',
+      vm: 'kScopeVm',
+      vcpu: 'kScopeVcpu',
+      device: 'kScopeDevice',
+    }
     const args = { none: 'ArgKind::kNone', value: 'ArgKind::kValue', pointer: 'ArgKind::kPointer' }
     const expected = Object.values(requests).map((info) => [
       info.name,
@@ -94,7 +99,8 @@ describe('native/requests.inc', () => {
     for (const info of Object.values(requests)) {
       expect(flags[info.name]!.includes('kHasPointers')).toBe(info.pointers)
     }
-    const with_ = (flag: string) => rows.filter((row) => row[9]!.includes(flag)).map((row) => row[0])
+    const with_ = (flag: string) =>
+      rows.filter((row) => row[9]!.includes(flag)).map((row) => row[0])
     expect(with_('kReturnsFd').sort()).toEqual([
       'KVM_CREATE_GUEST_MEMFD',
       'KVM_CREATE_VCPU',
@@ -213,13 +219,12 @@ describe('exits', () => {
 describe('sub-commands', () => {
   const facts = reference('kvm-subcommands')
 
-  it.each(facts.sev.concat(facts.tdx) as { name: string; id: number; struct: string; size: number }[])(
-    '$name',
-    ({ name, id, struct, size }) => {
-      expect(constants[name]).toBe(id)
-      if (struct) expect(layouts[struct as StructName].size).toBe(size)
-    },
-  )
+  it.each(
+    facts.sev.concat(facts.tdx) as { name: string; id: number; struct: string; size: number }[],
+  )('$name', ({ name, id, struct, size }) => {
+    expect(constants[name]).toBe(id)
+    if (struct) expect(layouts[struct as StructName].size).toBe(size)
+  })
 
   it('Xen attributes and VM types have their numbers', () => {
     const { xenVmAttributes, xenVcpuAttributes, vmTypes } = facts
@@ -232,6 +237,7 @@ describe('sub-commands', () => {
     const pairs = (facts.deviceAttributes as { group: string; attr: string }[]).flatMap((fact) =>
       [fact.group, fact.attr].map((text) => /^(\w+) \((\d+)\)$/.exec(text)!),
     )
-    for (const [, name, number] of pairs) expect([name, constants[name!]]).toEqual([name, Number(number)])
+    for (const [, name, number] of pairs)
+      expect([name, constants[name!]]).toEqual([name, Number(number)])
   })
 })

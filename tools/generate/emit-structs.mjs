@@ -23,6 +23,8 @@ class Emitter {
     this.helpers = new Set()
     /** @type {Set<string>} Records used here that may live in another file. */
     this.used = new Set()
+    /** @type {Shape | undefined} The record being written. */
+    this.current = undefined
   }
 
   /** @param {string} name */
@@ -106,12 +108,12 @@ class Emitter {
     const { record, type, tag, unions } = shape
     const lines = [
       doc(
-        `Reads \`${record.name}\` at \`offset\`${reuse(shape, this.shapes) ? ', into an existing object if given' : ''}.`,
+        `Reads \`${record.name}\` at \`offset\`${reuse(shape) ? ', into an existing object if given' : ''}.`,
       ),
     ]
     const parameters = ['view: StructView', 'offset = 0']
     if (tag) parameters.splice(1, 1, 'offset: number', `${tag.by}: number`)
-    if (reuse(shape, this.shapes)) parameters.push(`into?: ${type}`)
+    if (reuse(shape)) parameters.push(`into?: ${type}`)
     lines.push(`export function decode${type}(${parameters.join(', ')}): ${type} {`)
     lines.push(this.#place(shape))
     lines.push(...this.#locals(shape))
@@ -152,7 +154,7 @@ class Emitter {
   #decodeAll(shape) {
     const fields = [...shape.plain, ...shape.unions.flatMap((union) => union.fields)]
     const lines = []
-    if (reuse(shape, this.shapes)) {
+    if (reuse(shape)) {
       lines.push('  if (into !== undefined) {')
       for (const field of fields) {
         lines.push(
@@ -337,7 +339,9 @@ class Emitter {
     if (isBytes(field)) return this.#checkByteField(field, indent)
     if (field.dims.length === 0) {
       if (field.isRecord)
-        return [`${indent}${this.other(field.type, 'check')}(${value}, ${subPath(field.name)}, -1)`]
+        return [
+          `${indent}${this.other(field.type, 'check')}(${value}, ${subPath(this.current, field)}, -1)`,
+        ]
       return [this.#checkScalar(field, value, where, indent)]
     }
     this.helper('checkArray')
@@ -346,11 +350,13 @@ class Emitter {
     lines.push(`${indent}for (let k = 0; k < ${count}; k++) {`)
     if (field.isRecord)
       lines.push(
-        `${indent}  ${this.other(field.type, 'check')}(${value}[k]!, ${subPath(field.name)}, k)`,
+        `${indent}  ${this.other(field.type, 'check')}(${value}[k]!, ${subPath(this.current, field)}, k)`,
       )
     else {
       lines.push(`${indent}  const item = ${value}[k]!`)
-      lines.push(this.#checkScalar(field, 'item', `${subPath(field.name)}, k, ''`, `${indent}  `))
+      lines.push(
+        this.#checkScalar(field, 'item', `${subPath(this.current, field)}, k, ''`, `${indent}  `),
+      )
     }
     lines.push(`${indent}}`)
     return lines
@@ -367,7 +373,7 @@ class Emitter {
     return [
       `${indent}checkArray(value.${field.name}, ${field.dims[0]}, path, index, '${field.name}')`,
       `${indent}for (let k = 0; k < ${field.dims[0]}; k++) {`,
-      `${indent}  checkBytes(value.${field.name}[k], ${length}, ${subPath(field.name)}, k, '')`,
+      `${indent}  checkBytes(value.${field.name}[k], ${length}, ${subPath(this.current, field)}, k, '')`,
       `${indent}}`,
     ]
   }
@@ -606,9 +612,13 @@ function bySize(fields) {
   return [...fields].sort((a, b) => b.size - a.size)
 }
 
-/** @param {string} name */
-function subPath(name) {
-  return `'${name}'`
+/**
+ * What a field is called in errors about what it contains: its own struct's name and no more, since
+ * a path put together at run time would cost an allocation for every nested struct.
+ * @param {Shape | undefined} shape @param {Field} field
+ */
+function subPath(shape, field) {
+  return `'${shape?.record.name}.${field.name}'`
 }
 
 /** @param {Field} field @returns {[number, string | number]} */
@@ -640,8 +650,8 @@ function narrow(field, value) {
   }
 }
 
-/** Whether decode can fill an object it is given: not where unions leave members absent. @param {Shape} shape @param {Map<string, Shape>} shapes */
-function reuse(shape, shapes) {
+/** Whether decode can fill an object it is given: not where unions leave members absent. @param {Shape} shape */
+function reuse(shape) {
   return shape.tag === undefined && !shape.unions.some((union) => union.tag)
 }
 
@@ -652,7 +662,7 @@ function reusable(field, shapes) {
     field.isRecord &&
     field.dims.length === 0 &&
     inner !== undefined &&
-    reuse(inner, shapes) &&
+    reuse(inner) &&
     field.group === undefined
   )
 }

@@ -1282,7 +1282,7 @@ export function checkKvmTdxCapabilities(value: KvmTdxCapabilities, path: string,
   if (typeof value.user_tdvmcallinfo_1_r11 !== 'bigint' || BigInt.asUintN(64, value.user_tdvmcallinfo_1_r11) !== value.user_tdvmcallinfo_1_r11) badBigint(path, index, 'user_tdvmcallinfo_1_r11', value.user_tdvmcallinfo_1_r11, false)
   if (typeof value.kernel_tdvmcallinfo_1_r12 !== 'bigint' || BigInt.asUintN(64, value.kernel_tdvmcallinfo_1_r12) !== value.kernel_tdvmcallinfo_1_r12) badBigint(path, index, 'kernel_tdvmcallinfo_1_r12', value.kernel_tdvmcallinfo_1_r12, false)
   if (typeof value.user_tdvmcallinfo_1_r12 !== 'bigint' || BigInt.asUintN(64, value.user_tdvmcallinfo_1_r12) !== value.user_tdvmcallinfo_1_r12) badBigint(path, index, 'user_tdvmcallinfo_1_r12', value.user_tdvmcallinfo_1_r12, false)
-  checkKvmCpuid2(value.cpuid, 'cpuid', -1)
+  checkKvmCpuid2(value.cpuid, 'kvm_tdx_capabilities.cpuid', -1)
 }
 
 /** Writes a checked `kvm_tdx_capabilities`. */
@@ -1357,19 +1357,19 @@ export function checkKvmTdxInitVm(value: KvmTdxInitVm, path: string, index: numb
   checkArray(value.mrconfigid, 6, path, index, 'mrconfigid')
   for (let k = 0; k < 6; k++) {
     const item = value.mrconfigid[k]!
-    if (typeof item !== 'bigint' || BigInt.asUintN(64, item) !== item) badBigint('mrconfigid', k, '', item, false)
+    if (typeof item !== 'bigint' || BigInt.asUintN(64, item) !== item) badBigint('kvm_tdx_init_vm.mrconfigid', k, '', item, false)
   }
   checkArray(value.mrowner, 6, path, index, 'mrowner')
   for (let k = 0; k < 6; k++) {
     const item = value.mrowner[k]!
-    if (typeof item !== 'bigint' || BigInt.asUintN(64, item) !== item) badBigint('mrowner', k, '', item, false)
+    if (typeof item !== 'bigint' || BigInt.asUintN(64, item) !== item) badBigint('kvm_tdx_init_vm.mrowner', k, '', item, false)
   }
   checkArray(value.mrownerconfig, 6, path, index, 'mrownerconfig')
   for (let k = 0; k < 6; k++) {
     const item = value.mrownerconfig[k]!
-    if (typeof item !== 'bigint' || BigInt.asUintN(64, item) !== item) badBigint('mrownerconfig', k, '', item, false)
+    if (typeof item !== 'bigint' || BigInt.asUintN(64, item) !== item) badBigint('kvm_tdx_init_vm.mrownerconfig', k, '', item, false)
   }
-  checkKvmCpuid2(value.cpuid, 'cpuid', -1)
+  checkKvmCpuid2(value.cpuid, 'kvm_tdx_init_vm.cpuid', -1)
 }
 
 /** Writes a checked `kvm_tdx_init_vm`. */

@@ -310,10 +310,10 @@ export function decodeKvmIrqchipChip(view: StructView, offset: number, chip_id: 
 export function checkKvmIrqchipChip(value: KvmIrqchipChip, path: string, index: number): void {
   checkObject(value, path, index)
   if (value.pic !== undefined) {
-    checkKvmPicState(value.pic, 'pic', -1)
+    checkKvmPicState(value.pic, 'kvm_irqchip.chip.pic', -1)
   }
   if (value.ioapic !== undefined) {
-    checkKvmIoapicState(value.ioapic, 'ioapic', -1)
+    checkKvmIoapicState(value.ioapic, 'kvm_irqchip.chip.ioapic', -1)
   }
   if (+(value.ioapic !== undefined) + +(value.pic !== undefined) > 1) {
     checkAgreement(path, index, [
@@ -377,7 +377,7 @@ export function decodeKvmIrqchip(view: StructView, offset = 0, into?: KvmIrqchip
 export function checkKvmIrqchip(value: KvmIrqchip, path: string, index: number): void {
   checkObject(value, path, index)
   if (typeof value.chip_id !== 'number' || value.chip_id >>> 0 !== value.chip_id) badNumber(path, index, 'chip_id', value.chip_id, 0, 4294967295)
-  checkKvmIrqchipChip(value.chip, 'chip', -1)
+  checkKvmIrqchipChip(value.chip, 'kvm_irqchip.chip', -1)
 }
 
 /** Writes a checked `kvm_irqchip`. */
@@ -550,7 +550,7 @@ export function checkKvmHypervExitUHcall(value: KvmHypervExitUHcall, path: strin
   checkArray(value.params, 2, path, index, 'params')
   for (let k = 0; k < 2; k++) {
     const item = value.params[k]!
-    if (typeof item !== 'bigint' || BigInt.asUintN(64, item) !== item) badBigint('params', k, '', item, false)
+    if (typeof item !== 'bigint' || BigInt.asUintN(64, item) !== item) badBigint('kvm_hyperv_exit.u.hcall.params', k, '', item, false)
   }
 }
 
@@ -685,13 +685,13 @@ export function decodeKvmHypervExitU(view: StructView, offset: number, type: num
 export function checkKvmHypervExitU(value: KvmHypervExitU, path: string, index: number): void {
   checkObject(value, path, index)
   if (value.synic !== undefined) {
-    checkKvmHypervExitUSynic(value.synic, 'synic', -1)
+    checkKvmHypervExitUSynic(value.synic, 'kvm_hyperv_exit.u.synic', -1)
   }
   if (value.hcall !== undefined) {
-    checkKvmHypervExitUHcall(value.hcall, 'hcall', -1)
+    checkKvmHypervExitUHcall(value.hcall, 'kvm_hyperv_exit.u.hcall', -1)
   }
   if (value.syndbg !== undefined) {
-    checkKvmHypervExitUSyndbg(value.syndbg, 'syndbg', -1)
+    checkKvmHypervExitUSyndbg(value.syndbg, 'kvm_hyperv_exit.u.syndbg', -1)
   }
   if (+(value.syndbg !== undefined) + +(value.synic !== undefined) + +(value.hcall !== undefined) > 1) {
     checkAgreement(path, index, [
@@ -761,7 +761,7 @@ export function decodeKvmHypervExit(view: StructView, offset = 0, into?: KvmHype
 export function checkKvmHypervExit(value: KvmHypervExit, path: string, index: number): void {
   checkObject(value, path, index)
   if (typeof value.type !== 'number' || value.type >>> 0 !== value.type) badNumber(path, index, 'type', value.type, 0, 4294967295)
-  checkKvmHypervExitU(value.u, 'u', -1)
+  checkKvmHypervExitU(value.u, 'kvm_hyperv_exit.u', -1)
 }
 
 /** Writes a checked `kvm_hyperv_exit`. */
@@ -830,7 +830,7 @@ export function checkKvmXenExitUHcall(value: KvmXenExitUHcall, path: string, ind
   checkArray(value.params, 6, path, index, 'params')
   for (let k = 0; k < 6; k++) {
     const item = value.params[k]!
-    if (typeof item !== 'bigint' || BigInt.asUintN(64, item) !== item) badBigint('params', k, '', item, false)
+    if (typeof item !== 'bigint' || BigInt.asUintN(64, item) !== item) badBigint('kvm_xen_exit.u.hcall.params', k, '', item, false)
   }
 }
 
@@ -883,7 +883,7 @@ export function decodeKvmXenExitU(view: StructView, offset: number, type: number
 export function checkKvmXenExitU(value: KvmXenExitU, path: string, index: number): void {
   checkObject(value, path, index)
   if (value.hcall !== undefined) {
-    checkKvmXenExitUHcall(value.hcall, 'hcall', -1)
+    checkKvmXenExitUHcall(value.hcall, 'kvm_xen_exit.u.hcall', -1)
   }
   if (value.raw !== undefined) checkBytes(value.raw, 72, path, index, 'raw')
 }
@@ -935,7 +935,7 @@ export function decodeKvmXenExit(view: StructView, offset = 0, into?: KvmXenExit
 export function checkKvmXenExit(value: KvmXenExit, path: string, index: number): void {
   checkObject(value, path, index)
   if (typeof value.type !== 'number' || value.type >>> 0 !== value.type) badNumber(path, index, 'type', value.type, 0, 4294967295)
-  checkKvmXenExitU(value.u, 'u', -1)
+  checkKvmXenExitU(value.u, 'kvm_xen_exit.u', -1)
 }
 
 /** Writes a checked `kvm_xen_exit`. */
@@ -1247,7 +1247,7 @@ export function decodeKvmRunDebug(view: StructView, offset = 0, into?: KvmRunDeb
 /** Refuses what is not a `kvm_run.debug`. */
 export function checkKvmRunDebug(value: KvmRunDebug, path: string, index: number): void {
   checkObject(value, path, index)
-  checkKvmDebugExitArch(value.arch, 'arch', -1)
+  checkKvmDebugExitArch(value.arch, 'kvm_run.debug.arch', -1)
 }
 
 /** Writes a checked `kvm_run.debug`. */
@@ -1377,7 +1377,7 @@ export function checkKvmRunHypercall(value: KvmRunHypercall, path: string, index
   checkArray(value.args, 6, path, index, 'args')
   for (let k = 0; k < 6; k++) {
     const item = value.args[k]!
-    if (typeof item !== 'bigint' || BigInt.asUintN(64, item) !== item) badBigint('args', k, '', item, false)
+    if (typeof item !== 'bigint' || BigInt.asUintN(64, item) !== item) badBigint('kvm_run.hypercall.args', k, '', item, false)
   }
   if (typeof value.ret !== 'bigint' || BigInt.asUintN(64, value.ret) !== value.ret) badBigint(path, index, 'ret', value.ret, false)
   if (value.longmode !== undefined) {
@@ -1517,7 +1517,7 @@ export function checkKvmRunInternal(value: KvmRunInternal, path: string, index: 
   checkArray(value.data, 16, path, index, 'data')
   for (let k = 0; k < 16; k++) {
     const item = value.data[k]!
-    if (typeof item !== 'bigint' || BigInt.asUintN(64, item) !== item) badBigint('data', k, '', item, false)
+    if (typeof item !== 'bigint' || BigInt.asUintN(64, item) !== item) badBigint('kvm_run.internal.data', k, '', item, false)
   }
 }
 
@@ -1663,7 +1663,7 @@ export function checkKvmRunSystemEvent(value: KvmRunSystemEvent, path: string, i
     checkArray(value.data, 16, path, index, 'data')
     for (let k = 0; k < 16; k++) {
       const item = value.data[k]!
-      if (typeof item !== 'bigint' || BigInt.asUintN(64, item) !== item) badBigint('data', k, '', item, false)
+      if (typeof item !== 'bigint' || BigInt.asUintN(64, item) !== item) badBigint('kvm_run.system_event.data', k, '', item, false)
     }
   }
   if (+(value.data !== undefined) + +(value.flags !== undefined) > 1) {
@@ -1945,7 +1945,7 @@ export function checkKvmRunTdxUnknown(value: KvmRunTdxUnknown, path: string, ind
   checkArray(value.data, 5, path, index, 'data')
   for (let k = 0; k < 5; k++) {
     const item = value.data[k]!
-    if (typeof item !== 'bigint' || BigInt.asUintN(64, item) !== item) badBigint('data', k, '', item, false)
+    if (typeof item !== 'bigint' || BigInt.asUintN(64, item) !== item) badBigint('kvm_run.tdx.unknown.data', k, '', item, false)
   }
 }
 
@@ -2199,16 +2199,16 @@ export function checkKvmRunTdx(value: KvmRunTdx, path: string, index: number): v
   if (typeof value.flags !== 'bigint' || BigInt.asUintN(64, value.flags) !== value.flags) badBigint(path, index, 'flags', value.flags, false)
   if (typeof value.nr !== 'bigint' || BigInt.asUintN(64, value.nr) !== value.nr) badBigint(path, index, 'nr', value.nr, false)
   if (value.unknown !== undefined) {
-    checkKvmRunTdxUnknown(value.unknown, 'unknown', -1)
+    checkKvmRunTdxUnknown(value.unknown, 'kvm_run.tdx.unknown', -1)
   }
   if (value.get_quote !== undefined) {
-    checkKvmRunTdxGetQuote(value.get_quote, 'get_quote', -1)
+    checkKvmRunTdxGetQuote(value.get_quote, 'kvm_run.tdx.get_quote', -1)
   }
   if (value.get_tdvmcall_info !== undefined) {
-    checkKvmRunTdxGetTdvmcallInfo(value.get_tdvmcall_info, 'get_tdvmcall_info', -1)
+    checkKvmRunTdxGetTdvmcallInfo(value.get_tdvmcall_info, 'kvm_run.tdx.get_tdvmcall_info', -1)
   }
   if (value.setup_event_notify !== undefined) {
-    checkKvmRunTdxSetupEventNotify(value.setup_event_notify, 'setup_event_notify', -1)
+    checkKvmRunTdxSetupEventNotify(value.setup_event_notify, 'kvm_run.tdx.setup_event_notify', -1)
   }
   if (+(value.unknown !== undefined) + +(value.get_tdvmcall_info !== undefined) + +(value.get_quote !== undefined) + +(value.setup_event_notify !== undefined) > 1) {
     checkAgreement(path, index, [
@@ -2274,7 +2274,7 @@ export function decodeKvmRunS(view: StructView, offset = 0, into?: KvmRunS): Kvm
 /** Refuses what is not a `kvm_run.s`. */
 export function checkKvmRunS(value: KvmRunS, path: string, index: number): void {
   checkObject(value, path, index)
-  checkKvmSyncRegs(value.regs, 'regs', -1)
+  checkKvmSyncRegs(value.regs, 'kvm_run.s.regs', -1)
 }
 
 /** Writes a checked `kvm_run.s`. */
@@ -2451,63 +2451,63 @@ export function checkKvmRun(value: KvmRun, path: string, index: number): void {
   if (typeof value.apic_base !== 'bigint' || BigInt.asUintN(64, value.apic_base) !== value.apic_base) badBigint(path, index, 'apic_base', value.apic_base, false)
   if (typeof value.kvm_valid_regs !== 'bigint' || BigInt.asUintN(64, value.kvm_valid_regs) !== value.kvm_valid_regs) badBigint(path, index, 'kvm_valid_regs', value.kvm_valid_regs, false)
   if (typeof value.kvm_dirty_regs !== 'bigint' || BigInt.asUintN(64, value.kvm_dirty_regs) !== value.kvm_dirty_regs) badBigint(path, index, 'kvm_dirty_regs', value.kvm_dirty_regs, false)
-  checkKvmRunS(value.s, 's', -1)
+  checkKvmRunS(value.s, 'kvm_run.s', -1)
   if (value.hw !== undefined) {
-    checkKvmRunHw(value.hw, 'hw', -1)
+    checkKvmRunHw(value.hw, 'kvm_run.hw', -1)
   }
   if (value.fail_entry !== undefined) {
-    checkKvmRunFailEntry(value.fail_entry, 'fail_entry', -1)
+    checkKvmRunFailEntry(value.fail_entry, 'kvm_run.fail_entry', -1)
   }
   if (value.ex !== undefined) {
-    checkKvmRunEx(value.ex, 'ex', -1)
+    checkKvmRunEx(value.ex, 'kvm_run.ex', -1)
   }
   if (value.io !== undefined) {
-    checkKvmRunIo(value.io, 'io', -1)
+    checkKvmRunIo(value.io, 'kvm_run.io', -1)
   }
   if (value.debug !== undefined) {
-    checkKvmRunDebug(value.debug, 'debug', -1)
+    checkKvmRunDebug(value.debug, 'kvm_run.debug', -1)
   }
   if (value.mmio !== undefined) {
-    checkKvmRunMmio(value.mmio, 'mmio', -1)
+    checkKvmRunMmio(value.mmio, 'kvm_run.mmio', -1)
   }
   if (value.hypercall !== undefined) {
-    checkKvmRunHypercall(value.hypercall, 'hypercall', -1)
+    checkKvmRunHypercall(value.hypercall, 'kvm_run.hypercall', -1)
   }
   if (value.tpr_access !== undefined) {
-    checkKvmRunTprAccess(value.tpr_access, 'tpr_access', -1)
+    checkKvmRunTprAccess(value.tpr_access, 'kvm_run.tpr_access', -1)
   }
   if (value.internal !== undefined) {
-    checkKvmRunInternal(value.internal, 'internal', -1)
+    checkKvmRunInternal(value.internal, 'kvm_run.internal', -1)
   }
   if (value.emulation_failure !== undefined) {
-    checkKvmRunEmulationFailure(value.emulation_failure, 'emulation_failure', -1)
+    checkKvmRunEmulationFailure(value.emulation_failure, 'kvm_run.emulation_failure', -1)
   }
   if (value.system_event !== undefined) {
-    checkKvmRunSystemEvent(value.system_event, 'system_event', -1)
+    checkKvmRunSystemEvent(value.system_event, 'kvm_run.system_event', -1)
   }
   if (value.eoi !== undefined) {
-    checkKvmRunEoi(value.eoi, 'eoi', -1)
+    checkKvmRunEoi(value.eoi, 'kvm_run.eoi', -1)
   }
   if (value.hyperv !== undefined) {
-    checkKvmHypervExit(value.hyperv, 'hyperv', -1)
+    checkKvmHypervExit(value.hyperv, 'kvm_run.hyperv', -1)
   }
   if (value.msr !== undefined) {
-    checkKvmRunMsr(value.msr, 'msr', -1)
+    checkKvmRunMsr(value.msr, 'kvm_run.msr', -1)
   }
   if (value.xen !== undefined) {
-    checkKvmXenExit(value.xen, 'xen', -1)
+    checkKvmXenExit(value.xen, 'kvm_run.xen', -1)
   }
   if (value.notify !== undefined) {
-    checkKvmRunNotify(value.notify, 'notify', -1)
+    checkKvmRunNotify(value.notify, 'kvm_run.notify', -1)
   }
   if (value.memory_fault !== undefined) {
-    checkKvmRunMemoryFault(value.memory_fault, 'memory_fault', -1)
+    checkKvmRunMemoryFault(value.memory_fault, 'kvm_run.memory_fault', -1)
   }
   if (value.tdx !== undefined) {
-    checkKvmRunTdx(value.tdx, 'tdx', -1)
+    checkKvmRunTdx(value.tdx, 'kvm_run.tdx', -1)
   }
   if (value.snp_req_certs !== undefined) {
-    checkKvmExitSnpReqCerts(value.snp_req_certs, 'snp_req_certs', -1)
+    checkKvmExitSnpReqCerts(value.snp_req_certs, 'kvm_run.snp_req_certs', -1)
   }
   if (+(value.internal !== undefined) + +(value.system_event !== undefined) + +(value.xen !== undefined) + +(value.hypercall !== undefined) + +(value.tdx !== undefined) + +(value.hyperv !== undefined) + +(value.debug !== undefined) + +(value.emulation_failure !== undefined) + +(value.mmio !== undefined) + +(value.msr !== undefined) + +(value.memory_fault !== undefined) + +(value.snp_req_certs !== undefined) + +(value.fail_entry !== undefined) + +(value.io !== undefined) + +(value.tpr_access !== undefined) + +(value.hw !== undefined) + +(value.ex !== undefined) + +(value.notify !== undefined) + +(value.eoi !== undefined) > 1) {
     checkAgreement(path, index, [
@@ -3304,7 +3304,7 @@ export function decodeKvmGuestDebug(view: StructView, offset = 0, into?: KvmGues
 export function checkKvmGuestDebug(value: KvmGuestDebug, path: string, index: number): void {
   checkObject(value, path, index)
   if (typeof value.control !== 'number' || value.control >>> 0 !== value.control) badNumber(path, index, 'control', value.control, 0, 4294967295)
-  checkKvmGuestDebugArch(value.arch, 'arch', -1)
+  checkKvmGuestDebugArch(value.arch, 'kvm_guest_debug.arch', -1)
 }
 
 /** Writes a checked `kvm_guest_debug`. */
@@ -3441,7 +3441,7 @@ export function checkKvmEnableCap(value: KvmEnableCap, path: string, index: numb
   checkArray(value.args, 4, path, index, 'args')
   for (let k = 0; k < 4; k++) {
     const item = value.args[k]!
-    if (typeof item !== 'bigint' || BigInt.asUintN(64, item) !== item) badBigint('args', k, '', item, false)
+    if (typeof item !== 'bigint' || BigInt.asUintN(64, item) !== item) badBigint('kvm_enable_cap.args', k, '', item, false)
   }
 }
 
@@ -3725,16 +3725,16 @@ export function decodeKvmIrqRoutingEntryU(view: StructView, offset: number, type
 export function checkKvmIrqRoutingEntryU(value: KvmIrqRoutingEntryU, path: string, index: number): void {
   checkObject(value, path, index)
   if (value.irqchip !== undefined) {
-    checkKvmIrqRoutingIrqchip(value.irqchip, 'irqchip', -1)
+    checkKvmIrqRoutingIrqchip(value.irqchip, 'kvm_irq_routing_entry.u.irqchip', -1)
   }
   if (value.msi !== undefined) {
-    checkKvmIrqRoutingMsi(value.msi, 'msi', -1)
+    checkKvmIrqRoutingMsi(value.msi, 'kvm_irq_routing_entry.u.msi', -1)
   }
   if (value.hv_sint !== undefined) {
-    checkKvmIrqRoutingHvSint(value.hv_sint, 'hv_sint', -1)
+    checkKvmIrqRoutingHvSint(value.hv_sint, 'kvm_irq_routing_entry.u.hv_sint', -1)
   }
   if (value.xen_evtchn !== undefined) {
-    checkKvmIrqRoutingXenEvtchn(value.xen_evtchn, 'xen_evtchn', -1)
+    checkKvmIrqRoutingXenEvtchn(value.xen_evtchn, 'kvm_irq_routing_entry.u.xen_evtchn', -1)
   }
   if (+(value.msi !== undefined) + +(value.xen_evtchn !== undefined) + +(value.irqchip !== undefined) + +(value.hv_sint !== undefined) > 1) {
     checkAgreement(path, index, [
@@ -3819,7 +3819,7 @@ export function checkKvmIrqRoutingEntry(value: KvmIrqRoutingEntry, path: string,
   if (typeof value.gsi !== 'number' || value.gsi >>> 0 !== value.gsi) badNumber(path, index, 'gsi', value.gsi, 0, 4294967295)
   if (typeof value.type !== 'number' || value.type >>> 0 !== value.type) badNumber(path, index, 'type', value.type, 0, 4294967295)
   if (typeof value.flags !== 'number' || value.flags >>> 0 !== value.flags) badNumber(path, index, 'flags', value.flags, 0, 4294967295)
-  checkKvmIrqRoutingEntryU(value.u, 'u', -1)
+  checkKvmIrqRoutingEntryU(value.u, 'kvm_irq_routing_entry.u', -1)
 }
 
 /** Writes a checked `kvm_irq_routing_entry`. */

@@ -232,7 +232,7 @@ export function decodeKvmMmuOpWritePte(view: StructView, offset = 0, into?: KvmM
 /** Refuses what is not a `kvm_mmu_op_write_pte`. */
 export function checkKvmMmuOpWritePte(value: KvmMmuOpWritePte, path: string, index: number): void {
   checkObject(value, path, index)
-  checkKvmMmuOpHeader(value.header, 'header', -1)
+  checkKvmMmuOpHeader(value.header, 'kvm_mmu_op_write_pte.header', -1)
   if (typeof value.pte_phys !== 'bigint' || BigInt.asUintN(64, value.pte_phys) !== value.pte_phys) badBigint(path, index, 'pte_phys', value.pte_phys, false)
   if (typeof value.pte_val !== 'bigint' || BigInt.asUintN(64, value.pte_val) !== value.pte_val) badBigint(path, index, 'pte_val', value.pte_val, false)
 }
@@ -277,7 +277,7 @@ export function decodeKvmMmuOpFlushTlb(view: StructView, offset = 0, into?: KvmM
 /** Refuses what is not a `kvm_mmu_op_flush_tlb`. */
 export function checkKvmMmuOpFlushTlb(value: KvmMmuOpFlushTlb, path: string, index: number): void {
   checkObject(value, path, index)
-  checkKvmMmuOpHeader(value.header, 'header', -1)
+  checkKvmMmuOpHeader(value.header, 'kvm_mmu_op_flush_tlb.header', -1)
 }
 
 /** Writes a checked `kvm_mmu_op_flush_tlb`. */
@@ -322,7 +322,7 @@ export function decodeKvmMmuOpReleasePt(view: StructView, offset = 0, into?: Kvm
 /** Refuses what is not a `kvm_mmu_op_release_pt`. */
 export function checkKvmMmuOpReleasePt(value: KvmMmuOpReleasePt, path: string, index: number): void {
   checkObject(value, path, index)
-  checkKvmMmuOpHeader(value.header, 'header', -1)
+  checkKvmMmuOpHeader(value.header, 'kvm_mmu_op_release_pt.header', -1)
   if (typeof value.pt_phys !== 'bigint' || BigInt.asUintN(64, value.pt_phys) !== value.pt_phys) badBigint(path, index, 'pt_phys', value.pt_phys, false)
 }
 

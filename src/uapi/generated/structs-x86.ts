@@ -275,7 +275,7 @@ export function checkKvmIoapicStateRedirtbl(value: KvmIoapicStateRedirtbl, path:
     if (typeof value.bits !== 'bigint' || BigInt.asUintN(64, value.bits) !== value.bits) badBigint(path, index, 'bits', value.bits, false)
   }
   if (value.fields !== undefined) {
-    checkKvmIoapicStateRedirtblFields(value.fields, 'fields', -1)
+    checkKvmIoapicStateRedirtblFields(value.fields, 'kvm_ioapic_state.redirtbl.fields', -1)
   }
   if (+(value.bits !== undefined) + +(value.fields !== undefined) > 1) {
     checkAgreement(path, index, [
@@ -356,7 +356,7 @@ export function checkKvmIoapicState(value: KvmIoapicState, path: string, index: 
   if (typeof value.irr !== 'number' || value.irr >>> 0 !== value.irr) badNumber(path, index, 'irr', value.irr, 0, 4294967295)
   checkArray(value.redirtbl, 24, path, index, 'redirtbl')
   for (let k = 0; k < 24; k++) {
-    checkKvmIoapicStateRedirtbl(value.redirtbl[k]!, 'redirtbl', k)
+    checkKvmIoapicStateRedirtbl(value.redirtbl[k]!, 'kvm_ioapic_state.redirtbl', k)
   }
 }
 
@@ -881,16 +881,16 @@ export function decodeKvmSregs(view: StructView, offset = 0, into?: KvmSregs): K
 /** Refuses what is not a `kvm_sregs`. */
 export function checkKvmSregs(value: KvmSregs, path: string, index: number): void {
   checkObject(value, path, index)
-  checkKvmSegment(value.cs, 'cs', -1)
-  checkKvmSegment(value.ds, 'ds', -1)
-  checkKvmSegment(value.es, 'es', -1)
-  checkKvmSegment(value.fs, 'fs', -1)
-  checkKvmSegment(value.gs, 'gs', -1)
-  checkKvmSegment(value.ss, 'ss', -1)
-  checkKvmSegment(value.tr, 'tr', -1)
-  checkKvmSegment(value.ldt, 'ldt', -1)
-  checkKvmDtable(value.gdt, 'gdt', -1)
-  checkKvmDtable(value.idt, 'idt', -1)
+  checkKvmSegment(value.cs, 'kvm_sregs.cs', -1)
+  checkKvmSegment(value.ds, 'kvm_sregs.ds', -1)
+  checkKvmSegment(value.es, 'kvm_sregs.es', -1)
+  checkKvmSegment(value.fs, 'kvm_sregs.fs', -1)
+  checkKvmSegment(value.gs, 'kvm_sregs.gs', -1)
+  checkKvmSegment(value.ss, 'kvm_sregs.ss', -1)
+  checkKvmSegment(value.tr, 'kvm_sregs.tr', -1)
+  checkKvmSegment(value.ldt, 'kvm_sregs.ldt', -1)
+  checkKvmDtable(value.gdt, 'kvm_sregs.gdt', -1)
+  checkKvmDtable(value.idt, 'kvm_sregs.idt', -1)
   if (typeof value.cr0 !== 'bigint' || BigInt.asUintN(64, value.cr0) !== value.cr0) badBigint(path, index, 'cr0', value.cr0, false)
   if (typeof value.cr2 !== 'bigint' || BigInt.asUintN(64, value.cr2) !== value.cr2) badBigint(path, index, 'cr2', value.cr2, false)
   if (typeof value.cr3 !== 'bigint' || BigInt.asUintN(64, value.cr3) !== value.cr3) badBigint(path, index, 'cr3', value.cr3, false)
@@ -901,7 +901,7 @@ export function checkKvmSregs(value: KvmSregs, path: string, index: number): voi
   checkArray(value.interrupt_bitmap, 4, path, index, 'interrupt_bitmap')
   for (let k = 0; k < 4; k++) {
     const item = value.interrupt_bitmap[k]!
-    if (typeof item !== 'bigint' || BigInt.asUintN(64, item) !== item) badBigint('interrupt_bitmap', k, '', item, false)
+    if (typeof item !== 'bigint' || BigInt.asUintN(64, item) !== item) badBigint('kvm_sregs.interrupt_bitmap', k, '', item, false)
   }
 }
 
@@ -1031,16 +1031,16 @@ export function decodeKvmSregs2(view: StructView, offset = 0, into?: KvmSregs2):
 /** Refuses what is not a `kvm_sregs2`. */
 export function checkKvmSregs2(value: KvmSregs2, path: string, index: number): void {
   checkObject(value, path, index)
-  checkKvmSegment(value.cs, 'cs', -1)
-  checkKvmSegment(value.ds, 'ds', -1)
-  checkKvmSegment(value.es, 'es', -1)
-  checkKvmSegment(value.fs, 'fs', -1)
-  checkKvmSegment(value.gs, 'gs', -1)
-  checkKvmSegment(value.ss, 'ss', -1)
-  checkKvmSegment(value.tr, 'tr', -1)
-  checkKvmSegment(value.ldt, 'ldt', -1)
-  checkKvmDtable(value.gdt, 'gdt', -1)
-  checkKvmDtable(value.idt, 'idt', -1)
+  checkKvmSegment(value.cs, 'kvm_sregs2.cs', -1)
+  checkKvmSegment(value.ds, 'kvm_sregs2.ds', -1)
+  checkKvmSegment(value.es, 'kvm_sregs2.es', -1)
+  checkKvmSegment(value.fs, 'kvm_sregs2.fs', -1)
+  checkKvmSegment(value.gs, 'kvm_sregs2.gs', -1)
+  checkKvmSegment(value.ss, 'kvm_sregs2.ss', -1)
+  checkKvmSegment(value.tr, 'kvm_sregs2.tr', -1)
+  checkKvmSegment(value.ldt, 'kvm_sregs2.ldt', -1)
+  checkKvmDtable(value.gdt, 'kvm_sregs2.gdt', -1)
+  checkKvmDtable(value.idt, 'kvm_sregs2.idt', -1)
   if (typeof value.cr0 !== 'bigint' || BigInt.asUintN(64, value.cr0) !== value.cr0) badBigint(path, index, 'cr0', value.cr0, false)
   if (typeof value.cr2 !== 'bigint' || BigInt.asUintN(64, value.cr2) !== value.cr2) badBigint(path, index, 'cr2', value.cr2, false)
   if (typeof value.cr3 !== 'bigint' || BigInt.asUintN(64, value.cr3) !== value.cr3) badBigint(path, index, 'cr3', value.cr3, false)
@@ -1052,7 +1052,7 @@ export function checkKvmSregs2(value: KvmSregs2, path: string, index: number): v
   checkArray(value.pdptrs, 4, path, index, 'pdptrs')
   for (let k = 0; k < 4; k++) {
     const item = value.pdptrs[k]!
-    if (typeof item !== 'bigint' || BigInt.asUintN(64, item) !== item) badBigint('pdptrs', k, '', item, false)
+    if (typeof item !== 'bigint' || BigInt.asUintN(64, item) !== item) badBigint('kvm_sregs2.pdptrs', k, '', item, false)
   }
 }
 
@@ -1202,7 +1202,7 @@ export function checkKvmFpu(value: KvmFpu, path: string, index: number): void {
   checkObject(value, path, index)
   checkArray(value.fpr, 8, path, index, 'fpr')
   for (let k = 0; k < 8; k++) {
-    checkBytes(value.fpr[k], 16, 'fpr', k, '')
+    checkBytes(value.fpr[k], 16, 'kvm_fpu.fpr', k, '')
   }
   if (typeof value.fcw !== 'number' || (value.fcw & 0xffff) !== value.fcw) badNumber(path, index, 'fcw', value.fcw, 0, 65535)
   if (typeof value.fsw !== 'number' || (value.fsw & 0xffff) !== value.fsw) badNumber(path, index, 'fsw', value.fsw, 0, 65535)
@@ -1212,7 +1212,7 @@ export function checkKvmFpu(value: KvmFpu, path: string, index: number): void {
   if (typeof value.last_dp !== 'bigint' || BigInt.asUintN(64, value.last_dp) !== value.last_dp) badBigint(path, index, 'last_dp', value.last_dp, false)
   checkArray(value.xmm, 16, path, index, 'xmm')
   for (let k = 0; k < 16; k++) {
-    checkBytes(value.xmm[k], 16, 'xmm', k, '')
+    checkBytes(value.xmm[k], 16, 'kvm_fpu.xmm', k, '')
   }
   if (typeof value.mxcsr !== 'number' || value.mxcsr >>> 0 !== value.mxcsr) badNumber(path, index, 'mxcsr', value.mxcsr, 0, 4294967295)
 }
@@ -1524,7 +1524,7 @@ export function checkKvmMsrFilter(value: KvmMsrFilter, path: string, index: numb
   if (typeof value.flags !== 'number' || value.flags >>> 0 !== value.flags) badNumber(path, index, 'flags', value.flags, 0, 4294967295)
   checkArray(value.ranges, 16, path, index, 'ranges')
   for (let k = 0; k < 16; k++) {
-    checkKvmMsrFilterRange(value.ranges[k]!, 'ranges', k)
+    checkKvmMsrFilterRange(value.ranges[k]!, 'kvm_msr_filter.ranges', k)
   }
 }
 
@@ -2043,7 +2043,7 @@ export function checkKvmGuestDebugArch(value: KvmGuestDebugArch, path: string, i
   checkArray(value.debugreg, 8, path, index, 'debugreg')
   for (let k = 0; k < 8; k++) {
     const item = value.debugreg[k]!
-    if (typeof item !== 'bigint' || BigInt.asUintN(64, item) !== item) badBigint('debugreg', k, '', item, false)
+    if (typeof item !== 'bigint' || BigInt.asUintN(64, item) !== item) badBigint('kvm_guest_debug_arch.debugreg', k, '', item, false)
   }
 }
 
@@ -2087,7 +2087,7 @@ export function checkKvmPitState(value: KvmPitState, path: string, index: number
   checkObject(value, path, index)
   checkArray(value.channels, 3, path, index, 'channels')
   for (let k = 0; k < 3; k++) {
-    checkKvmPitChannelState(value.channels[k]!, 'channels', k)
+    checkKvmPitChannelState(value.channels[k]!, 'kvm_pit_state.channels', k)
   }
 }
 
@@ -2136,7 +2136,7 @@ export function checkKvmPitState2(value: KvmPitState2, path: string, index: numb
   checkObject(value, path, index)
   checkArray(value.channels, 3, path, index, 'channels')
   for (let k = 0; k < 3; k++) {
-    checkKvmPitChannelState(value.channels[k]!, 'channels', k)
+    checkKvmPitChannelState(value.channels[k]!, 'kvm_pit_state2.channels', k)
   }
   if (typeof value.flags !== 'number' || value.flags >>> 0 !== value.flags) badNumber(path, index, 'flags', value.flags, 0, 4294967295)
 }
@@ -2562,13 +2562,13 @@ export function decodeKvmVcpuEvents(view: StructView, offset = 0, into?: KvmVcpu
 /** Refuses what is not a `kvm_vcpu_events`. */
 export function checkKvmVcpuEvents(value: KvmVcpuEvents, path: string, index: number): void {
   checkObject(value, path, index)
-  checkKvmVcpuEventsException(value.exception, 'exception', -1)
-  checkKvmVcpuEventsInterrupt(value.interrupt, 'interrupt', -1)
-  checkKvmVcpuEventsNmi(value.nmi, 'nmi', -1)
+  checkKvmVcpuEventsException(value.exception, 'kvm_vcpu_events.exception', -1)
+  checkKvmVcpuEventsInterrupt(value.interrupt, 'kvm_vcpu_events.interrupt', -1)
+  checkKvmVcpuEventsNmi(value.nmi, 'kvm_vcpu_events.nmi', -1)
   if (typeof value.sipi_vector !== 'number' || value.sipi_vector >>> 0 !== value.sipi_vector) badNumber(path, index, 'sipi_vector', value.sipi_vector, 0, 4294967295)
   if (typeof value.flags !== 'number' || value.flags >>> 0 !== value.flags) badNumber(path, index, 'flags', value.flags, 0, 4294967295)
-  checkKvmVcpuEventsSmi(value.smi, 'smi', -1)
-  checkKvmVcpuEventsTripleFault(value.triple_fault, 'triple_fault', -1)
+  checkKvmVcpuEventsSmi(value.smi, 'kvm_vcpu_events.smi', -1)
+  checkKvmVcpuEventsTripleFault(value.triple_fault, 'kvm_vcpu_events.triple_fault', -1)
   if (typeof value.exception_has_payload !== 'number' || (value.exception_has_payload & 0xff) !== value.exception_has_payload) badNumber(path, index, 'exception_has_payload', value.exception_has_payload, 0, 255)
   if (typeof value.exception_payload !== 'bigint' || BigInt.asUintN(64, value.exception_payload) !== value.exception_payload) badBigint(path, index, 'exception_payload', value.exception_payload, false)
 }
@@ -2647,7 +2647,7 @@ export function checkKvmDebugregs(value: KvmDebugregs, path: string, index: numb
   checkArray(value.db, 4, path, index, 'db')
   for (let k = 0; k < 4; k++) {
     const item = value.db[k]!
-    if (typeof item !== 'bigint' || BigInt.asUintN(64, item) !== item) badBigint('db', k, '', item, false)
+    if (typeof item !== 'bigint' || BigInt.asUintN(64, item) !== item) badBigint('kvm_debugregs.db', k, '', item, false)
   }
   if (typeof value.dr6 !== 'bigint' || BigInt.asUintN(64, value.dr6) !== value.dr6) badBigint(path, index, 'dr6', value.dr6, false)
   if (typeof value.dr7 !== 'bigint' || BigInt.asUintN(64, value.dr7) !== value.dr7) badBigint(path, index, 'dr7', value.dr7, false)
@@ -2814,7 +2814,7 @@ export function checkKvmXcrs(value: KvmXcrs, path: string, index: number): void 
   if (typeof value.flags !== 'number' || value.flags >>> 0 !== value.flags) badNumber(path, index, 'flags', value.flags, 0, 4294967295)
   checkArray(value.xcrs, 16, path, index, 'xcrs')
   for (let k = 0; k < 16; k++) {
-    checkKvmXcr(value.xcrs[k]!, 'xcrs', k)
+    checkKvmXcr(value.xcrs[k]!, 'kvm_xcrs.xcrs', k)
   }
 }
 
@@ -2866,9 +2866,9 @@ export function decodeKvmSyncRegs(view: StructView, offset = 0, into?: KvmSyncRe
 /** Refuses what is not a `kvm_sync_regs`. */
 export function checkKvmSyncRegs(value: KvmSyncRegs, path: string, index: number): void {
   checkObject(value, path, index)
-  checkKvmRegs(value.regs, 'regs', -1)
-  checkKvmSregs(value.sregs, 'sregs', -1)
-  checkKvmVcpuEvents(value.events, 'events', -1)
+  checkKvmRegs(value.regs, 'kvm_sync_regs.regs', -1)
+  checkKvmSregs(value.sregs, 'kvm_sync_regs.sregs', -1)
+  checkKvmVcpuEvents(value.events, 'kvm_sync_regs.events', -1)
 }
 
 /** Writes a checked `kvm_sync_regs`. */
@@ -3018,7 +3018,7 @@ export function checkKvmVmxNestedStateHdr(value: KvmVmxNestedStateHdr, path: str
   checkObject(value, path, index)
   if (typeof value.vmxon_pa !== 'bigint' || BigInt.asUintN(64, value.vmxon_pa) !== value.vmxon_pa) badBigint(path, index, 'vmxon_pa', value.vmxon_pa, false)
   if (typeof value.vmcs12_pa !== 'bigint' || BigInt.asUintN(64, value.vmcs12_pa) !== value.vmcs12_pa) badBigint(path, index, 'vmcs12_pa', value.vmcs12_pa, false)
-  checkKvmVmxNestedStateHdrSmm(value.smm, 'smm', -1)
+  checkKvmVmxNestedStateHdrSmm(value.smm, 'kvm_vmx_nested_state_hdr.smm', -1)
   if (typeof value.flags !== 'number' || value.flags >>> 0 !== value.flags) badNumber(path, index, 'flags', value.flags, 0, 4294967295)
   if (typeof value.preemption_timer_deadline !== 'bigint' || BigInt.asUintN(64, value.preemption_timer_deadline) !== value.preemption_timer_deadline) badBigint(path, index, 'preemption_timer_deadline', value.preemption_timer_deadline, false)
 }
@@ -3167,10 +3167,10 @@ export function decodeKvmNestedStateHdr(view: StructView, offset: number, format
 export function checkKvmNestedStateHdr(value: KvmNestedStateHdr, path: string, index: number): void {
   checkObject(value, path, index)
   if (value.vmx !== undefined) {
-    checkKvmVmxNestedStateHdr(value.vmx, 'vmx', -1)
+    checkKvmVmxNestedStateHdr(value.vmx, 'kvm_nested_state.hdr.vmx', -1)
   }
   if (value.svm !== undefined) {
-    checkKvmSvmNestedStateHdr(value.svm, 'svm', -1)
+    checkKvmSvmNestedStateHdr(value.svm, 'kvm_nested_state.hdr.svm', -1)
   }
   if (+(value.vmx !== undefined) + +(value.svm !== undefined) > 1) {
     checkAgreement(path, index, [
@@ -3250,7 +3250,7 @@ export function checkKvmNestedState(value: KvmNestedState, path: string, index: 
   if (typeof value.flags !== 'number' || (value.flags & 0xffff) !== value.flags) badNumber(path, index, 'flags', value.flags, 0, 65535)
   if (typeof value.format !== 'number' || (value.format & 0xffff) !== value.format) badNumber(path, index, 'format', value.format, 0, 65535)
   if (typeof value.size !== 'number' || value.size >>> 0 !== value.size) badNumber(path, index, 'size', value.size, 0, 4294967295)
-  checkKvmNestedStateHdr(value.hdr, 'hdr', -1)
+  checkKvmNestedStateHdr(value.hdr, 'kvm_nested_state.hdr', -1)
 }
 
 /** Writes a checked `kvm_nested_state`. */
@@ -3751,10 +3751,10 @@ export function decodeKvmXenHvmAttrUEvtchnDeliver(view: StructView, offset = 0, 
 export function checkKvmXenHvmAttrUEvtchnDeliver(value: KvmXenHvmAttrUEvtchnDeliver, path: string, index: number): void {
   checkObject(value, path, index)
   if (value.port !== undefined) {
-    checkKvmXenHvmAttrUEvtchnDeliverPort(value.port, 'port', -1)
+    checkKvmXenHvmAttrUEvtchnDeliverPort(value.port, 'kvm_xen_hvm_attr.u.evtchn.deliver.port', -1)
   }
   if (value.eventfd !== undefined) {
-    checkKvmXenHvmAttrUEvtchnDeliverEventfd(value.eventfd, 'eventfd', -1)
+    checkKvmXenHvmAttrUEvtchnDeliverEventfd(value.eventfd, 'kvm_xen_hvm_attr.u.evtchn.deliver.eventfd', -1)
   }
   if (+(value.port !== undefined) + +(value.eventfd !== undefined) > 1) {
     checkAgreement(path, index, [
@@ -3826,7 +3826,7 @@ export function checkKvmXenHvmAttrUEvtchn(value: KvmXenHvmAttrUEvtchn, path: str
   if (typeof value.send_port !== 'number' || value.send_port >>> 0 !== value.send_port) badNumber(path, index, 'send_port', value.send_port, 0, 4294967295)
   if (typeof value.type !== 'number' || value.type >>> 0 !== value.type) badNumber(path, index, 'type', value.type, 0, 4294967295)
   if (typeof value.flags !== 'number' || value.flags >>> 0 !== value.flags) badNumber(path, index, 'flags', value.flags, 0, 4294967295)
-  checkKvmXenHvmAttrUEvtchnDeliver(value.deliver, 'deliver', -1)
+  checkKvmXenHvmAttrUEvtchnDeliver(value.deliver, 'kvm_xen_hvm_attr.u.evtchn.deliver', -1)
 }
 
 /** Writes a checked `kvm_xen_hvm_attr.u.evtchn`. */
@@ -3908,10 +3908,10 @@ export function checkKvmXenHvmAttrU(value: KvmXenHvmAttrU, path: string, index: 
     if (typeof value.runstate_update_flag !== 'number' || (value.runstate_update_flag & 0xff) !== value.runstate_update_flag) badNumber(path, index, 'runstate_update_flag', value.runstate_update_flag, 0, 255)
   }
   if (value.shared_info !== undefined) {
-    checkKvmXenHvmAttrUSharedInfo(value.shared_info, 'shared_info', -1)
+    checkKvmXenHvmAttrUSharedInfo(value.shared_info, 'kvm_xen_hvm_attr.u.shared_info', -1)
   }
   if (value.evtchn !== undefined) {
-    checkKvmXenHvmAttrUEvtchn(value.evtchn, 'evtchn', -1)
+    checkKvmXenHvmAttrUEvtchn(value.evtchn, 'kvm_xen_hvm_attr.u.evtchn', -1)
   }
   if (value.xen_version !== undefined) {
     if (typeof value.xen_version !== 'number' || value.xen_version >>> 0 !== value.xen_version) badNumber(path, index, 'xen_version', value.xen_version, 0, 4294967295)
@@ -4005,7 +4005,7 @@ export function decodeKvmXenHvmAttr(view: StructView, offset = 0, into?: KvmXenH
 export function checkKvmXenHvmAttr(value: KvmXenHvmAttr, path: string, index: number): void {
   checkObject(value, path, index)
   if (typeof value.type !== 'number' || (value.type & 0xffff) !== value.type) badNumber(path, index, 'type', value.type, 0, 65535)
-  checkKvmXenHvmAttrU(value.u, 'u', -1)
+  checkKvmXenHvmAttrU(value.u, 'kvm_xen_hvm_attr.u', -1)
 }
 
 /** Writes a checked `kvm_xen_hvm_attr`. */
@@ -4222,13 +4222,13 @@ export function checkKvmXenVcpuAttrU(value: KvmXenVcpuAttrU, path: string, index
     if (typeof value.hva !== 'bigint' || BigInt.asUintN(64, value.hva) !== value.hva) badBigint(path, index, 'hva', value.hva, false)
   }
   if (value.runstate !== undefined) {
-    checkKvmXenVcpuAttrURunstate(value.runstate, 'runstate', -1)
+    checkKvmXenVcpuAttrURunstate(value.runstate, 'kvm_xen_vcpu_attr.u.runstate', -1)
   }
   if (value.vcpu_id !== undefined) {
     if (typeof value.vcpu_id !== 'number' || value.vcpu_id >>> 0 !== value.vcpu_id) badNumber(path, index, 'vcpu_id', value.vcpu_id, 0, 4294967295)
   }
   if (value.timer !== undefined) {
-    checkKvmXenVcpuAttrUTimer(value.timer, 'timer', -1)
+    checkKvmXenVcpuAttrUTimer(value.timer, 'kvm_xen_vcpu_attr.u.timer', -1)
   }
   if (value.vector !== undefined) {
     if (typeof value.vector !== 'number' || (value.vector & 0xff) !== value.vector) badNumber(path, index, 'vector', value.vector, 0, 255)
@@ -4324,7 +4324,7 @@ export function decodeKvmXenVcpuAttr(view: StructView, offset = 0, into?: KvmXen
 export function checkKvmXenVcpuAttr(value: KvmXenVcpuAttr, path: string, index: number): void {
   checkObject(value, path, index)
   if (typeof value.type !== 'number' || (value.type & 0xffff) !== value.type) badNumber(path, index, 'type', value.type, 0, 65535)
-  checkKvmXenVcpuAttrU(value.u, 'u', -1)
+  checkKvmXenVcpuAttrU(value.u, 'kvm_xen_vcpu_attr.u', -1)
 }
 
 /** Writes a checked `kvm_xen_vcpu_attr`. */
