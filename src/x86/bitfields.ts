@@ -18,7 +18,7 @@ export interface NumberField {
   readonly width: number
 }
 
-/** A guest-physical address left in place (its low `lsb` bits are zero), decoded to a number of bytes. */
+/** A guest-physical address left in place (its low `lsb` bits are zero), decoded to a number. */
 export interface AddressField {
   readonly kind: 'address'
   readonly lsb: number

@@ -1,5 +1,5 @@
-// The raw table of CPUID feature bits: one record per 32-bit register. Kept apart from the code that
-// looks things up, so that it can be read and compared with the manuals line by line.
+// The raw table of CPUID feature bits: one record per 32-bit register. Kept apart from the code
+// that looks things up, so that it can be read and compared with the manuals line by line.
 //
 // Names are those of /proc/cpuinfo where Linux shows the bit, otherwise Linux' X86_FEATURE_* in
 // lower case, otherwise the manual's. A second bit that means what another one means (AMD repeats

@@ -24,7 +24,7 @@ export const DR6 = {
   RTM: flag(16),
 }
 
-/** DR6 after reset: the bits fixed to 1 and both active-low bits. Source: SDM vol. 3A table 10-1. */
+/** DR6 after reset: bits fixed to 1 and both active-low bits. Source: SDM vol. 3A table 10-1. */
 export const DR6_RESET = 0xffff0ff0n
 
 /** DR7 after reset: only bit 10, which is fixed to 1. Source: SDM vol. 3A table 10-1. */

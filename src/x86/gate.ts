@@ -24,7 +24,7 @@ export interface Gate {
   parameterCount: number
 }
 
-/** Low 8 bytes of a gate. Source: SDM vol. 3A §5.8.3, §6.11, §6.14.1, figures 5-8, 6-2 and 6-8. */
+/** Low 8 bytes of a gate. Source: SDM vol. 3A §5.8.3, §6.11 and §6.14.1. */
 const GATE_LOW = {
   offsetLow: field(0, 16),
   selector: field(16, 16),

@@ -308,7 +308,8 @@ int main(void) {
     unsigned a = 0, b = 0, c = 0, d = 0, max, max7, x;
     __cpuid(leaf & 0xf0000000u, max, x, x, x);
     __cpuid_count(7, 0, max7, x, x, x);
-    if (max >= leaf && (max & 0xf0000000u) == (leaf & 0xf0000000u) && !(leaf == 7 && subleaf > max7))
+    int same_range = (max & 0xf0000000u) == (leaf & 0xf0000000u);
+    if (same_range && max >= leaf && (leaf != 7 || subleaf <= max7))
       __cpuid_count(leaf, subleaf, a, b, c, d);
     printf("%u %u %u %u %u %u\\n", leaf, subleaf, a, b, c, d);
   }
