@@ -247,14 +247,15 @@ describe.each(unselected)('%s, from bytes', (name) => {
 
   it('encodes what was decoded, padding as zero', () => {
     fc.assert(
-      fc.property(bytes(size), (source) => {
+      fc.property(bytes(size), fc.nat(3), (source, place) => {
+        const offset = place * layouts[name].align
         const from = new StructView(size)
         from.u8.set(source)
         const mask = meaning(name, from)
-        const to = dirty(size)
-        encode(to, 0, decode(from, 0))
+        const to = dirty(offset + size)
+        encode(to, offset, decode(from, 0))
         const expected = from.u8.slice(0, size).map((byte, k) => byte & mask[k]!)
-        expect(to.u8.slice(0, size)).toEqual(expected)
+        expect(to.u8.slice(offset, offset + size)).toEqual(expected)
       }),
       { numRuns: 25 },
     )

@@ -149,3 +149,8 @@ export function readShapes(records, constants, exits) {
   const values = new Map(constants.map(({ name, value }) => [name, value]))
   return new Map(records.map((record) => [record.name, shapeOf(record, values, exits)]))
 }
+
+/** Fields of a union, widest first. @param {Field[]} fields */
+export function bySize(fields) {
+  return [...fields].sort((a, b) => b.size - a.size)
+}

@@ -425,17 +425,22 @@ export function checkKvmPitConfig(value: KvmPitConfig, path: string, index: numb
 /** Writes a checked `kvm_pit_config`. */
 export function putKvmPitConfig(view: StructView, offset: number, value: KvmPitConfig): void {
   const u32 = view.u32
-  const u64 = view.u64
-  const q = offset >>> 3
   const d = offset >>> 2
   u32[d + 1] = 0
-  u64[q + 1] = 0n
-  u64[q + 2] = 0n
-  u64[q + 3] = 0n
-  u64[q + 4] = 0n
-  u64[q + 5] = 0n
-  u64[q + 6] = 0n
-  u64[q + 7] = 0n
+  u32[d + 2] = 0
+  u32[d + 3] = 0
+  u32[d + 4] = 0
+  u32[d + 5] = 0
+  u32[d + 6] = 0
+  u32[d + 7] = 0
+  u32[d + 8] = 0
+  u32[d + 9] = 0
+  u32[d + 10] = 0
+  u32[d + 11] = 0
+  u32[d + 12] = 0
+  u32[d + 13] = 0
+  u32[d + 14] = 0
+  u32[d + 15] = 0
   u32[d] = value.flags
 }
 
@@ -3172,13 +3177,15 @@ export function checkKvmTprAccessCtl(value: KvmTprAccessCtl, path: string, index
 /** Writes a checked `kvm_tpr_access_ctl`. */
 export function putKvmTprAccessCtl(view: StructView, offset: number, value: KvmTprAccessCtl): void {
   const u32 = view.u32
-  const u64 = view.u64
-  const q = offset >>> 3
   const d = offset >>> 2
-  u64[q + 1] = 0n
-  u64[q + 2] = 0n
-  u64[q + 3] = 0n
-  u64[q + 4] = 0n
+  u32[d + 2] = 0
+  u32[d + 3] = 0
+  u32[d + 4] = 0
+  u32[d + 5] = 0
+  u32[d + 6] = 0
+  u32[d + 7] = 0
+  u32[d + 8] = 0
+  u32[d + 9] = 0
   u32[d] = value.enabled
   u32[d + 1] = value.flags
 }
@@ -3961,11 +3968,11 @@ export function checkKvmIrqfd(value: KvmIrqfd, path: string, index: number): voi
 /** Writes a checked `kvm_irqfd`. */
 export function putKvmIrqfd(view: StructView, offset: number, value: KvmIrqfd): void {
   const u32 = view.u32
-  const u64 = view.u64
-  const q = offset >>> 3
   const d = offset >>> 2
-  u64[q + 2] = 0n
-  u64[q + 3] = 0n
+  u32[d + 4] = 0
+  u32[d + 5] = 0
+  u32[d + 6] = 0
+  u32[d + 7] = 0
   u32[d] = value.fd
   u32[d + 1] = value.gsi
   u32[d + 2] = value.flags
@@ -4205,11 +4212,10 @@ export function checkKvmMsi(value: KvmMsi, path: string, index: number): void {
 /** Writes a checked `kvm_msi`. */
 export function putKvmMsi(view: StructView, offset: number, value: KvmMsi): void {
   const u32 = view.u32
-  const u64 = view.u64
-  const q = offset >>> 3
   const d = offset >>> 2
   u32[d + 5] = 0
-  u64[q + 3] = 0n
+  u32[d + 6] = 0
+  u32[d + 7] = 0
   u32[d] = value.address_lo
   u32[d + 1] = value.address_hi
   u32[d + 2] = value.data

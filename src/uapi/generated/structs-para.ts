@@ -378,16 +378,21 @@ export function checkKvmVcpuPvApfData(value: KvmVcpuPvApfData, path: string, ind
 /** Writes a checked `kvm_vcpu_pv_apf_data`. */
 export function putKvmVcpuPvApfData(view: StructView, offset: number, value: KvmVcpuPvApfData): void {
   const u32 = view.u32
-  const u64 = view.u64
-  const q = offset >>> 3
   const d = offset >>> 2
-  u64[q + 1] = 0n
-  u64[q + 2] = 0n
-  u64[q + 3] = 0n
-  u64[q + 4] = 0n
-  u64[q + 5] = 0n
-  u64[q + 6] = 0n
-  u64[q + 7] = 0n
+  u32[d + 2] = 0
+  u32[d + 3] = 0
+  u32[d + 4] = 0
+  u32[d + 5] = 0
+  u32[d + 6] = 0
+  u32[d + 7] = 0
+  u32[d + 8] = 0
+  u32[d + 9] = 0
+  u32[d + 10] = 0
+  u32[d + 11] = 0
+  u32[d + 12] = 0
+  u32[d + 13] = 0
+  u32[d + 14] = 0
+  u32[d + 15] = 0
   u32[d] = value.flags
   u32[d + 1] = value.token
 }

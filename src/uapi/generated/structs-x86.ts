@@ -1738,11 +1738,10 @@ export function checkKvmCpuidEntry2(value: KvmCpuidEntry2, path: string, index: 
 /** Writes a checked `kvm_cpuid_entry2`. */
 export function putKvmCpuidEntry2(view: StructView, offset: number, value: KvmCpuidEntry2): void {
   const u32 = view.u32
-  const u64 = view.u64
-  const q = offset >>> 3
   const d = offset >>> 2
   u32[d + 7] = 0
-  u64[q + 4] = 0n
+  u32[d + 8] = 0
+  u32[d + 9] = 0
   u32[d] = value.function
   u32[d + 1] = value.index
   u32[d + 2] = value.flags
@@ -2195,18 +2194,37 @@ export function checkKvmReinjectControl(value: KvmReinjectControl, path: string,
 /** Writes a checked `kvm_reinject_control`. */
 export function putKvmReinjectControl(view: StructView, offset: number, value: KvmReinjectControl): void {
   const u8 = view.u8
-  const u16 = view.u16
-  const u32 = view.u32
-  const u64 = view.u64
-  const q = offset >>> 3
-  const d = offset >>> 2
-  const w = offset >>> 1
   u8[offset + 1] = 0
-  u16[w + 1] = 0
-  u32[d + 1] = 0
-  u64[q + 1] = 0n
-  u64[q + 2] = 0n
-  u64[q + 3] = 0n
+  u8[offset + 2] = 0
+  u8[offset + 3] = 0
+  u8[offset + 4] = 0
+  u8[offset + 5] = 0
+  u8[offset + 6] = 0
+  u8[offset + 7] = 0
+  u8[offset + 8] = 0
+  u8[offset + 9] = 0
+  u8[offset + 10] = 0
+  u8[offset + 11] = 0
+  u8[offset + 12] = 0
+  u8[offset + 13] = 0
+  u8[offset + 14] = 0
+  u8[offset + 15] = 0
+  u8[offset + 16] = 0
+  u8[offset + 17] = 0
+  u8[offset + 18] = 0
+  u8[offset + 19] = 0
+  u8[offset + 20] = 0
+  u8[offset + 21] = 0
+  u8[offset + 22] = 0
+  u8[offset + 23] = 0
+  u8[offset + 24] = 0
+  u8[offset + 25] = 0
+  u8[offset + 26] = 0
+  u8[offset + 27] = 0
+  u8[offset + 28] = 0
+  u8[offset + 29] = 0
+  u8[offset + 30] = 0
+  u8[offset + 31] = 0
   u8[offset] = value.pit_reinject
 }
 
@@ -4390,11 +4408,10 @@ export function checkKvmHypervEventfd(value: KvmHypervEventfd, path: string, ind
 export function putKvmHypervEventfd(view: StructView, offset: number, value: KvmHypervEventfd): void {
   const u32 = view.u32
   const i32 = view.i32
-  const u64 = view.u64
-  const q = offset >>> 3
   const d = offset >>> 2
   u32[d + 3] = 0
-  u64[q + 2] = 0n
+  u32[d + 4] = 0
+  u32[d + 5] = 0
   u32[d] = value.conn_id
   i32[d + 1] = value.fd
   u32[d + 2] = value.flags
