@@ -2,7 +2,10 @@
 // live in the lowest layer so that every other layer can throw the same ones.
 
 /** An error with Node's `code` property, e.g. `ERR_INVALID_ARG_TYPE`. */
-export type CodedError<E extends Error = Error> = E & { readonly code: string }
+export type CodedError<E extends Error = Error> = E & {
+  /** Stable identifier of the kind of error. */
+  readonly code: string
+}
 
 function coded<E extends Error>(error: E, code: string): CodedError<E> {
   return Object.assign(error, { code })

@@ -27,8 +27,13 @@ export interface FieldLayout {
   readonly flexible?: boolean
   /** Fields of one structure with the same number share their place: an anonymous union. */
   readonly union?: number
-  /** A bit-field: its lowest bit within the byte at `offset`, and its number of bits. */
-  readonly bits?: { readonly shift: number; readonly width: number }
+  /** Of a bit-field: which bits of its byte it is. */
+  readonly bits?: {
+    /** Lowest bit within the byte at `offset`. */
+    readonly shift: number
+    /** Number of bits. */
+    readonly width: number
+  }
   /** A 64-bit field that is a JavaScript number: a guest-physical address, a size or a count. */
   readonly number?: boolean
   /** Padding or reserved: absent from the interface, encoded as zero. */
@@ -49,12 +54,11 @@ export interface StructLayout {
   readonly size: number
   /** Alignment in bytes. */
   readonly align: number
-  /**
-   * What chooses among the members of the union in it (or that it is): a field of this structure
-   * (or of the one around it), and the members that apply for each value.
-   */
+  /** What chooses among the members of the union that this is, or that is in it. */
   readonly select?: {
+    /** The field that tells: of this structure, or of the one around this union. */
     readonly by: string
+    /** The members that apply for each value of it. */
     readonly members: Readonly<Record<number, readonly string[]>>
   }
   /** The fields by name, in the header's order; those of anonymous members included. */
