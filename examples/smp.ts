@@ -46,7 +46,7 @@ export async function runSmpGuest(output: NodeJS.WritableStream): Promise<number
     1,
     new DebugExit((value) => {
       status = value
-      for (const vcpu of vcpus) vcpu.stop()
+      for (const vcpu of vcpus) vcpu.requestStop()
     }),
   )
   for (const vcpu of vcpus) {

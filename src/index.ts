@@ -16,4 +16,10 @@ export { Vcpu } from './core/vcpu.js'
 export type { ExitHandler } from './core/vcpu-thread.js'
 export type { EnableCap, UserMemoryRegion } from './core/vm.js'
 export { Vm } from './core/vm.js'
+export {
+  Machine,
+  type MachineBoot,
+  type MachineEnd,
+  type MachineOptions,
+} from './machine/machine.js'
 export type { PhysicalMemory } from './x86/physical-memory.js'

@@ -39,6 +39,7 @@ export interface KvmErrorDetails {
  * - `ERR_KVM_CLOSED`: the object, or one that it needs, was closed.
  * - `ERR_KVM_BUSY`: another thread is using the vCPU.
  * - `ERR_KVM_CAP_MISSING`: this kernel lacks the capability that `capability` names.
+ * - `ERR_KVM_GUEST_CRASH`: a machine's guest cannot go on (triple fault, emulation failure).
  * - `ERR_KVM_GUEST_FAULT`: an address is not guest RAM, or the guest's memory cannot be reached.
  *
  * Wrong arguments throw Node's `ERR_INVALID_ARG_TYPE` and `ERR_OUT_OF_RANGE` instead.

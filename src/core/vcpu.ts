@@ -184,9 +184,14 @@ export class Vcpu extends KvmFile {
 
   #ended: Promise<void> | undefined
 
-  /** Asks the vCPU's thread to end, wherever it is. Resolves like {@link join}. */
-  stop(): Promise<void> {
+  /** Asks the vCPU's thread to end, wherever it is. Returns at once; {@link join} waits. */
+  requestStop(): void {
     this.#thread?.stop()
+  }
+
+  /** {@link requestStop}, then {@link join}. */
+  stop(): Promise<void> {
+    this.requestStop()
     return this.join()
   }
 
@@ -413,8 +418,5 @@ export class Vcpu extends KvmFile {
   }
 }
 
-/** A JavaScript call is where V8 looks whether it shall stop; a loop around a native one is not. */
-let calls = 0
-function letNodeInterrupt(): void {
-  calls++
-}
+// A JavaScript call is where V8 looks whether it shall stop; a loop around a native one is not.
+function letNodeInterrupt(): void {}

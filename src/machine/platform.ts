@@ -1,0 +1,73 @@
+// The board around the vCPUs: what answers at which port, and how its interrupts reach the guest.
+
+import type { MemoryRange } from '../core/memory.js'
+import type { Vm } from '../core/vm.js'
+import {
+  I8042,
+  type InterruptLine,
+  MmioBus,
+  POST_CODE_PORT,
+  PortBus,
+  PostCodePort,
+  RTC_IRQ,
+  RTC_PORT,
+  RtcCmos,
+  SERIAL_PORTS,
+  Serial16550,
+  SYSTEM_CONTROL_PORT,
+  SystemControlPort,
+} from '../devices/index.js'
+
+const GPA_4G = 2 ** 32
+
+/** What the devices need of the machine. */
+export interface PlatformOptions {
+  readonly ram: readonly MemoryRange[]
+  /** Whether piped input may wait until the guest has set up its serial port. */
+  readonly holdSerialInput: boolean
+  /** The guest asked for a reset. */
+  readonly onReset: () => void
+}
+
+/** The devices of a PC that have no bus to be found on. */
+export class Platform {
+  readonly ports = new PortBus()
+  readonly mmio = new MmioBus()
+  readonly serial: Serial16550
+  readonly #rtc: RtcCmos
+
+  constructor(vm: Vm, options: PlatformOptions) {
+    const a20 = { enabled: true }
+    const { onReset } = options
+    this.serial = new Serial16550({
+      irq: interruptLine(vm, SERIAL_PORTS.com1.irq),
+      holdInput: options.holdSerialInput,
+    })
+    this.#rtc = new RtcCmos({ irq: interruptLine(vm, RTC_IRQ) })
+    this.#rtc.setMemorySize(sizesAround4G(options.ram))
+    this.ports.add(SERIAL_PORTS.com1.port, 8, this.serial)
+    this.ports.add(RTC_PORT, 2, this.#rtc)
+    this.ports.add(POST_CODE_PORT, 1, new PostCodePort())
+    this.ports.add(SYSTEM_CONTROL_PORT, 1, new SystemControlPort({ onReset, a20 }))
+    new I8042({ irq: interruptLine(vm, 1), onReset, a20 }).attach(this.ports)
+  }
+
+  /** Before the VM is closed: no device may raise an interrupt after it. */
+  close(): void {
+    this.serial.close()
+    this.#rtc.close()
+  }
+}
+
+/** An input of the in-kernel interrupt controllers as devices see it. */
+function interruptLine(vm: Vm, gsi: number): InterruptLine {
+  return { set: (level) => vm.irqLine(gsi, level) }
+}
+
+function sizesAround4G(ram: readonly MemoryRange[]): { below4g: number; above4g: number } {
+  const sum = (ranges: readonly MemoryRange[]) => ranges.reduce((all, { size }) => all + size, 0)
+  return {
+    below4g: sum(ram.filter(({ gpa }) => gpa < GPA_4G)),
+    above4g: sum(ram.filter(({ gpa }) => gpa >= GPA_4G)),
+  }
+}
