@@ -1,5 +1,26 @@
 // Public face of the boot layer: `node-kvm/boot`.
 
+export {
+  type AcpiOptions,
+  type AcpiTable,
+  type AcpiTables,
+  createAcpiTables,
+} from './acpi/acpi-tables.js'
+export * as aml from './acpi/aml.js'
+export * as amlResources from './acpi/aml-resources.js'
+export type { AcpiSerialPort } from './acpi/dsdt.js'
+export type { ResetRegister } from './acpi/fadt.js'
+export type { AcpiHpet } from './acpi/hpet.js'
+export {
+  type InterruptOverride,
+  IO_APIC_GPA,
+  type IoApic,
+  KVM_IO_APIC,
+  LOCAL_APIC_GPA,
+  PC_INTERRUPT_OVERRIDES,
+} from './acpi/interrupt-topology.js'
+export type { AcpiPciHost } from './acpi/pci-host.js'
+export { placeAcpi } from './acpi/place-acpi.js'
 export { BootError, type BootErrorCode, type BootErrorDetails } from './boot-error.js'
 export type {
   BootMode,

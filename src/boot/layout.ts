@@ -46,8 +46,17 @@ export const EBDA_SIZE = 0x400
 /** Start of what is never RAM on a PC: video memory and option ROMs, up to 1 MiB. */
 export const VIDEO_GPA = 0xa_0000
 
+/**
+ * ACPI tables, from the root pointer on. Guests without a boot loader's hint search from here to
+ * 1 MiB for it (ACPI 6.5 §5.2.5.1).
+ */
+export const ACPI_GPA = 0xe_0000
+
 /** The system BIOS segment; kernels scan it for firmware tables, so it is reported reserved. */
 export const BIOS_GPA = 0xf_0000
+
+/** The Intel MP table, in the system BIOS segment as kernels search for it; 16 KiB, up to 1 MiB. */
+export const MP_TABLE_GPA = 0xf_c000
 
 /** 1 MiB: the first address of extended memory. */
 export const HIGH_MEMORY_GPA = 0x10_0000

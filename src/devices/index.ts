@@ -2,6 +2,16 @@
 // clocks only through small interfaces. Nothing here loads the addon.
 
 export type { A20Gate } from './a20-gate.js'
+export { ACPI_GPE_COUNT, AcpiPm, type AcpiPmOptions } from './acpi-pm.js'
+export {
+  ACPI_PM_BASE,
+  ACPI_PM_BLOCK,
+  ACPI_PM_LENGTH,
+  ACPI_S5_SLEEP_TYPE,
+  ACPI_SCI_IRQ,
+  RESET_CONTROL_HARD,
+  RESET_CONTROL_PORT,
+} from './acpi-ports.js'
 export { Bus, type BusRange, type UnclaimedAccess } from './bus.js'
 export type { BusDevice } from './bus-device.js'
 export { ByteInput } from './byte-input.js'
@@ -19,8 +29,10 @@ export { handleIo, handleMmio } from './handle-exit.js'
 export { I8042, I8042_PORTS, type I8042Options } from './i8042.js'
 export { type InterruptLine, pulse, unconnectedLine } from './interrupt-line.js'
 export { MmioBus } from './mmio-bus.js'
+export { PM_TIMER_HZ, PmTimer, type PmTimerOptions } from './pm-timer.js'
 export { PortBus } from './port-bus.js'
 export { POST_CODE_PORT, PostCodePort } from './post-code-port.js'
+export { ResetControl } from './reset-control.js'
 export {
   type CmosMemorySize,
   RTC_IRQ,
