@@ -1,8 +1,10 @@
 // What all kernel files have in common: closing, and ioctls by number.
 
 import type { Binding, FileHandle } from '../binding.js'
+import type { StructView } from '../uapi/index.js'
+import { withDraft } from './draft.js'
 import { check, type KvmErrorDetails } from './errors.js'
-import { invalidArgType, uint32 } from './validate.js'
+import { integer, invalidArgType, uint32 } from './validate.js'
 
 /** Base of the objects that own a KVM file descriptor. */
 export abstract class KvmFile implements Disposable {
@@ -46,7 +48,9 @@ export abstract class KvmFile implements Disposable {
    */
   unsafeIoctl(request: number, argument: number | ArrayBuffer = 0): number {
     uint32(request, 'request')
-    if (typeof argument !== 'number' && !(argument instanceof ArrayBuffer)) {
+    if (typeof argument === 'number') {
+      integer(argument, 'argument', Number.MIN_SAFE_INTEGER)
+    } else if (!(argument instanceof ArrayBuffer)) {
       throw invalidArgType('argument', 'a number or an ArrayBuffer', argument)
     }
     const result = this.native.unsafeIoctl(this.handle, request, argument)
@@ -62,5 +66,18 @@ export abstract class KvmFile implements Disposable {
   ): number {
     const result = this.handle.ioctl(request, argument)
     return result < 0 ? check(result, name, details) : result
+  }
+
+  /** @internal Issues a request whose struct `encode` makes from objects of the user's. */
+  protected send(
+    request: number,
+    name: string,
+    encode: (draft: StructView) => void,
+    details?: KvmErrorDetails,
+  ): number {
+    return withDraft((draft) => {
+      encode(draft)
+      return this.request(request, name, draft.buffer as ArrayBuffer, details)
+    })
   }
 }

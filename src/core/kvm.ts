@@ -19,7 +19,7 @@ import {
 } from '../uapi/index.js'
 import { KvmError, kvmError } from './errors.js'
 import { KvmFile } from './file.js'
-import { uint32 } from './validate.js'
+import { filePath, list, uint32 } from './validate.js'
 import { Vm } from './vm.js'
 
 /** The one version of the API there has been since Linux 2.6.22. */
@@ -43,6 +43,7 @@ export class Kvm extends KvmFile {
    *   what to do about it.
    */
   static open(path = '/dev/kvm'): Kvm {
+    filePath(path, 'path')
     const native = loadBinding(path)
     const handle = native.openSystem(path)
     if (typeof handle === 'number') {
@@ -50,10 +51,23 @@ export class Kvm extends KvmFile {
       throw unavailable(explainOpenError(cause.code, path), path, cause)
     }
     const kvm = new Kvm(native, handle)
-    const version = kvm.getApiVersion()
-    if (version === API_VERSION) return kvm
-    kvm.close()
-    throw unavailable(`it speaks version ${version} of the KVM API, not ${API_VERSION}`, path)
+    try {
+      kvm.#checkVersion(path)
+      return kvm
+    } catch (error) {
+      kvm.close()
+      throw error
+    }
+  }
+
+  #checkVersion(path: string): void {
+    const version = this.handle.ioctl(KVM_GET_API_VERSION)
+    if (version === API_VERSION) return
+    if (version >= 0) {
+      throw unavailable(`it speaks version ${version} of the KVM API, not ${API_VERSION}`, path)
+    }
+    const cause = kvmError(version, { ioctl: 'KVM_GET_API_VERSION', path })
+    throw unavailable(explainOpenError(cause.code, path), path, cause)
   }
 
   /** Whether {@link open} would succeed, and KVM be of use. */
@@ -150,7 +164,7 @@ export class Kvm extends KvmFile {
   getMsrs(indices: readonly number[]): Map<number, bigint> {
     const values = new Map<number, bigint>()
     const { view } = this.native
-    for (const index of indices) {
+    for (const index of list(indices, 'indices')) {
       view.u32[0] = 1
       view.u32[1] = 0
       encodeKvmMsrEntry(view, 8, { index: uint32(index, 'index'), data: 0n })

@@ -5,7 +5,7 @@
 import { type Binding, binding, type Handle } from '../binding.js'
 import type { PhysicalMemory } from '../x86/physical-memory.js'
 import { closedError, KvmError, kvmError } from './errors.js'
-import { integer, invalidArgType, outOfRange } from './validate.js'
+import { bytes as checkBytes, integer, invalidArgType, list, outOfRange } from './validate.js'
 
 const PAGE = 4096
 const CHUNK = 0x4000_0000
@@ -127,6 +127,12 @@ export class GuestMemory implements PhysicalMemory, Disposable {
     this.close()
   }
 
+  /** @internal The argument, if it is a GuestMemory and no Proxy or look-alike of one. */
+  static check(value: unknown, name: string): GuestMemory {
+    if (value !== null && typeof value === 'object' && #regions in value) return value
+    throw invalidArgType(name, 'an instance of GuestMemory', value)
+  }
+
   /** @internal The native regions, for the slots of a VM. */
   get regions(): readonly Region[] {
     if (this.closed) throw closedError({ reason: 'guest memory' })
@@ -160,7 +166,7 @@ export class GuestMemory implements PhysicalMemory, Disposable {
 
   /** Copies `bytes` in. */
   write(gpa: number, bytes: Uint8Array): void {
-    if (!(bytes instanceof Uint8Array)) throw invalidArgType('bytes', 'a Uint8Array', bytes)
+    checkBytes(bytes, 'bytes')
     this.#check(gpa, bytes.length)
     this.#pieces(gpa, bytes.length, (chunk, offset, count, done) => {
       chunk.u8.set(bytes.subarray(done, done + count), offset)
@@ -248,11 +254,10 @@ export class GuestMemory implements PhysicalMemory, Disposable {
   /** The chunk that holds the first byte. */
   #find(gpa: number, size: number): Chunk {
     const last = this.#last
-    // Inexact numbers (fractions, NaN) fail here or in the search below; nothing else is a number
-    // that lies between two others.
-    if (last !== undefined && gpa >= last.gpa && gpa < last.gpa + last.size && gpa % 1 === 0) {
-      return last
-    }
+    // What is no integer fails here and then, by name, in the search. The type counts: a string
+    // would compare like a number.
+    const exact = typeof gpa === 'number' && gpa % 1 === 0
+    if (exact && last !== undefined && gpa >= last.gpa && gpa < last.gpa + last.size) return last
     return this.#search(gpa, size)
   }
 
@@ -330,7 +335,7 @@ function checkedLayout(layout: readonly MemoryRange[]): MemoryRange[] {
   if (!Array.isArray(layout) || layout.length === 0) {
     throw invalidArgType('layout', 'a number of bytes or a list of regions', layout)
   }
-  const ranges = layout.map((range: MemoryRange, index) => {
+  const ranges = list(layout, 'layout').map((range: MemoryRange, index) => {
     if (range === null || typeof range !== 'object') {
       throw invalidArgType(`layout[${index}]`, 'of type object', range)
     }

@@ -15,6 +15,7 @@ import {
   type KvmVcpuEvents,
   type StructView,
 } from '../uapi/index.js'
+import { withDraft } from './draft.js'
 
 // Offsets in struct kvm_run.
 const VALID = 288 / 4
@@ -22,6 +23,8 @@ const DIRTY = 296 / 4
 const REGS = 304
 const SREGS = 448
 const EVENTS = 760
+const SIZEOF_SREGS = 312
+const SIZEOF_EVENTS = 64
 const R = REGS / 8
 
 /**
@@ -54,7 +57,10 @@ export class SyncRegs {
     return decodeKvmSregs(this.#page, SREGS)
   }
   setSregs(sregs: KvmSregs): void {
-    encodeKvmSregs(this.#page, SREGS, sregs)
+    withDraft((draft) => {
+      encodeKvmSregs(draft, 0, sregs)
+      this.#page.u8.set(draft.u8.subarray(0, SIZEOF_SREGS), SREGS)
+    })
     this.#page.u32[DIRTY]! |= KVM_SYNC_X86_SREGS
   }
   /** Pending exceptions, interrupts, NMIs, SMIs. */
@@ -62,7 +68,10 @@ export class SyncRegs {
     return decodeKvmVcpuEvents(this.#page, EVENTS)
   }
   setVcpuEvents(events: KvmVcpuEvents): void {
-    encodeKvmVcpuEvents(this.#page, EVENTS, events)
+    withDraft((draft) => {
+      encodeKvmVcpuEvents(draft, 0, events)
+      this.#page.u8.set(draft.u8.subarray(0, SIZEOF_EVENTS), EVENTS)
+    })
     this.#page.u32[DIRTY]! |= KVM_SYNC_X86_EVENTS
   }
 

@@ -1,6 +1,7 @@
 // Checks of public arguments. The errors are those of the lowest layer, with Node's own codes.
 
-import { invalidArgType, outOfRange } from '../uapi/index.js'
+import { types } from 'node:util'
+import { invalidArgType, invalidArgValue, outOfRange } from '../uapi/index.js'
 
 export { invalidArgType, outOfRange }
 
@@ -35,6 +36,25 @@ export function instance<T>(
 export function object<T extends object>(value: T, name: string): T {
   if (value !== null && typeof value === 'object') return value
   throw invalidArgType(name, 'of type object', value)
+}
+
+/** The path of a file: C ends it at the first NUL, so that one would name another file. */
+export function filePath(value: unknown, name: string): string {
+  if (typeof value !== 'string') throw invalidArgType(name, 'of type string', value)
+  if (value.includes('\0')) throw invalidArgValue(name, 'must not contain a NUL character')
+  return value
+}
+
+/** Bytes. A Proxy of them is refused: reading it would run code of the user's. */
+export function bytes(value: unknown, name: string): Uint8Array {
+  if (types.isUint8Array(value)) return value
+  throw invalidArgType(name, 'a Uint8Array', value)
+}
+
+/** A list, as an array that nobody else can change while it is worked through. */
+export function list<T>(value: readonly T[], name: string): T[] {
+  if (!Array.isArray(value)) throw invalidArgType(name, 'an array', value)
+  return Array.from(value)
 }
 
 /** A function. */

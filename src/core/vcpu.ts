@@ -45,11 +45,21 @@ import {
   type KvmVcpuEvents,
   StructView,
 } from '../uapi/index.js'
+import { withDraft } from './draft.js'
 import { AbortError, capabilityMissing, closedError, KvmError, kvmError } from './errors.js'
 import { type Exit, ExitTable } from './exits.js'
 import { KvmFile } from './file.js'
 import { SyncRegs } from './sync-regs.js'
-import { callback, instance, invalidArgType, object, outOfRange, uint32 } from './validate.js'
+import {
+  bytes,
+  callback,
+  instance,
+  invalidArgType,
+  list,
+  object,
+  outOfRange,
+  uint32,
+} from './validate.js'
 import { type ExitHandler, VcpuThread } from './vcpu-thread.js'
 import type { Vm } from './vm.js'
 
@@ -85,6 +95,9 @@ export class Vcpu extends KvmFile {
   readonly #enter: () => number | undefined
   readonly #page: StructView
   readonly #exits: ExitTable
+  // Asked for once, here: a vCPU outlives the VM's own file.
+  readonly #xsaveSize: number
+  readonly #syncable: number
   #syncRegs: SyncRegs | undefined
   #thread: VcpuThread | undefined
 
@@ -96,6 +109,8 @@ export class Vcpu extends KvmFile {
     this.#enter = handle.run
     this.#page = new StructView(native.runPage(handle))
     this.#exits = new ExitTable(this.#page)
+    this.#xsaveSize = Math.max(vm.checkExtension(KVM_CAP_XSAVE2), XSAVE_SIZE)
+    this.#syncable = vm.checkExtension(KVM_CAP_SYNC_REGS)
   }
 
   /** @internal */
@@ -120,12 +135,16 @@ export class Vcpu extends KvmFile {
     return status === undefined ? this.#exits.current : this.#resolveRun(status)
   }
 
-  #runLimited({ timeoutMs, signal }: RunOptions): Exit {
+  #runLimited(options: RunOptions): Exit {
+    const { timeoutMs, signal } = object(options, 'options')
     if (signal !== undefined) {
       if (instance(signal, 'options.signal', AbortSignal).aborted) throw new AbortError(signal)
     }
     if (timeoutMs === undefined) return this.#resolveRun(this.#enter() ?? 0, signal)
-    if (typeof timeoutMs !== 'number' || !(timeoutMs > 0 && timeoutMs <= 2 ** 31)) {
+    if (typeof timeoutMs !== 'number') {
+      throw invalidArgType('options.timeoutMs', 'of type number', timeoutMs)
+    }
+    if (!(timeoutMs > 0 && timeoutMs <= 2 ** 31)) {
       throw outOfRange('options.timeoutMs', '> 0 and <= 2147483648', timeoutMs)
     }
     this.native.setDeadline(this.#handle, Math.ceil(timeoutMs * 1e6))
@@ -220,8 +239,8 @@ export class Vcpu extends KvmFile {
   }
   /** @ioctl KVM_SET_REGS (KVM API 4.12) */
   setRegs(regs: KvmRegs): void {
-    encodeKvmRegs(this.native.view, 0, object(regs, 'regs'))
-    this.request(KVM_SET_REGS, 'KVM_SET_REGS')
+    object(regs, 'regs')
+    this.send(KVM_SET_REGS, 'KVM_SET_REGS', (draft) => encodeKvmRegs(draft, 0, regs))
   }
 
   /** Changes the registers named, and no others: {@link getRegs} and {@link setRegs} in one. */
@@ -236,8 +255,8 @@ export class Vcpu extends KvmFile {
   }
   /** @ioctl KVM_SET_SREGS (KVM API 4.14) */
   setSregs(sregs: KvmSregs): void {
-    encodeKvmSregs(this.native.view, 0, object(sregs, 'sregs'))
-    this.request(KVM_SET_SREGS, 'KVM_SET_SREGS')
+    object(sregs, 'sregs')
+    this.send(KVM_SET_SREGS, 'KVM_SET_SREGS', (draft) => encodeKvmSregs(draft, 0, sregs))
   }
 
   /** Changes the registers named, and no others: {@link getSregs} and {@link setSregs} in one. */
@@ -257,8 +276,8 @@ export class Vcpu extends KvmFile {
       (regs ? KVM_SYNC_X86_REGS : 0) |
       (sregs ? KVM_SYNC_X86_SREGS : 0) |
       (events ? KVM_SYNC_X86_EVENTS : 0)
-    const supported = this.vm.checkExtension(KVM_CAP_SYNC_REGS)
-    if ((mask & ~supported) !== 0) throw capabilityMissing('KVM_CAP_SYNC_REGS')
+    if (this.closed) throw closedError({ vcpuId: this.id })
+    if ((mask & ~this.#syncable) !== 0) throw capabilityMissing('KVM_CAP_SYNC_REGS')
     this.#syncRegs = new SyncRegs(this.#page, mask)
     return this.#syncRegs
   }
@@ -274,15 +293,15 @@ export class Vcpu extends KvmFile {
    * @ioctl KVM_SET_CPUID2 (KVM API 4.20) @capability KVM_CAP_EXT_CPUID
    */
   setCpuid2(entries: readonly KvmCpuidEntry2[]): void {
-    if (!Array.isArray(entries)) throw invalidArgType('entries', 'an array', entries)
-    if (entries.length > MAX_CPUID_ENTRIES) {
-      throw outOfRange('entries.length', `<= ${MAX_CPUID_ENTRIES}`, entries.length)
+    const leaves = list(entries, 'entries')
+    if (leaves.length > MAX_CPUID_ENTRIES) {
+      throw outOfRange('entries.length', `<= ${MAX_CPUID_ENTRIES}`, leaves.length)
     }
-    const { view } = this.native
-    view.u32[0] = entries.length
-    view.u32[1] = 0
-    for (let i = 0; i < entries.length; i++) encodeKvmCpuidEntry2(view, 8 + i * 40, entries[i]!)
-    this.request(KVM_SET_CPUID2, 'KVM_SET_CPUID2')
+    this.send(KVM_SET_CPUID2, 'KVM_SET_CPUID2', (draft) => {
+      draft.u32[0] = leaves.length
+      draft.u32[1] = 0
+      for (let i = 0; i < leaves.length; i++) encodeKvmCpuidEntry2(draft, 8 + i * 40, leaves[i]!)
+    })
   }
   /** @ioctl KVM_GET_CPUID2 (KVM API 4.21) @capability KVM_CAP_EXT_CPUID */
   getCpuid2(): KvmCpuidEntry2[] {
@@ -300,18 +319,13 @@ export class Vcpu extends KvmFile {
    * @throws KvmError naming the first MSR that KVM refuses to read.
    */
   getMsrs(indices: readonly number[]): MsrEntry[] {
-    if (!Array.isArray(indices)) throw invalidArgType('indices', 'an array', indices)
-    const entries = indices.map((index) => ({ index: uint32(index, 'indices'), data: 0n }))
-    const found: MsrEntry[] = []
-    for (let at = 0; at < entries.length; at += MSR_BATCH) {
-      const batch = entries.slice(at, at + MSR_BATCH)
-      this.#transferMsrs(KVM_GET_MSRS, 'KVM_GET_MSRS', batch)
-      for (let i = 0; i < batch.length; i++) {
-        const { index, data } = decodeKvmMsrEntry(this.native.view, 8 + i * 16)
-        found.push({ index, data })
-      }
-    }
-    return found
+    const entries = list(indices, 'indices').map((index) => ({
+      index: uint32(index, 'indices'),
+      data: 0n,
+    }))
+    return batches(entries).flatMap((batch) =>
+      this.#transferMsrs(KVM_GET_MSRS, 'KVM_GET_MSRS', batch),
+    )
   }
 
   /**
@@ -321,21 +335,26 @@ export class Vcpu extends KvmFile {
    * @throws KvmError naming the MSR that KVM refused; those before it are written.
    */
   setMsrs(entries: readonly MsrEntry[]): void {
-    if (!Array.isArray(entries)) throw invalidArgType('entries', 'an array', entries)
-    for (let at = 0; at < entries.length; at += MSR_BATCH) {
-      this.#transferMsrs(KVM_SET_MSRS, 'KVM_SET_MSRS', entries.slice(at, at + MSR_BATCH))
+    for (const batch of batches(list(entries, 'entries'))) {
+      this.#transferMsrs(KVM_SET_MSRS, 'KVM_SET_MSRS', batch)
     }
   }
 
   // KERNEL: both requests return how many MSRs they got through and stop at the first they refuse.
-  #transferMsrs(request: number, name: string, batch: readonly MsrEntry[]): void {
-    const { view } = this.native
-    view.u32[0] = batch.length
-    view.u32[1] = 0
-    for (let i = 0; i < batch.length; i++) encodeKvmMsrEntry(view, 8 + i * 16, batch[i]!)
-    const done = this.request(request, name)
-    if (done === batch.length) return
-    throw kvmError(-22, { ioctl: name, msr: batch[done]!.index, reason: 'KVM refuses this MSR' })
+  #transferMsrs(request: number, name: string, batch: readonly MsrEntry[]): MsrEntry[] {
+    return withDraft((draft) => {
+      for (let i = 0; i < batch.length; i++) encodeKvmMsrEntry(draft, 8 + i * 16, batch[i]!)
+      draft.u32[0] = batch.length
+      draft.u32[1] = 0
+      const done = this.request(request, name, draft.buffer as ArrayBuffer)
+      const entries = batch.map((_, i) => msrEntry(draft, i))
+      if (done === batch.length) return entries
+      throw kvmError(-22, {
+        ioctl: name,
+        msr: entries[done]!.index,
+        reason: 'KVM refuses this MSR',
+      })
+    })
   }
 
   /** x87 and SSE state. @ioctl KVM_GET_FPU (KVM API 4.22) */
@@ -345,8 +364,8 @@ export class Vcpu extends KvmFile {
   }
   /** @ioctl KVM_SET_FPU (KVM API 4.23) */
   setFpu(fpu: KvmFpu): void {
-    encodeKvmFpu(this.native.view, 0, object(fpu, 'fpu'))
-    this.request(KVM_SET_FPU, 'KVM_SET_FPU')
+    object(fpu, 'fpu')
+    this.send(KVM_SET_FPU, 'KVM_SET_FPU', (draft) => encodeKvmFpu(draft, 0, fpu))
   }
 
   /**
@@ -356,15 +375,15 @@ export class Vcpu extends KvmFile {
    * @ioctl KVM_GET_XSAVE2, else KVM_GET_XSAVE (KVM API 4.134, 4.43)
    */
   getXsave(): Uint8Array {
-    const size = this.vm.checkExtension(KVM_CAP_XSAVE2)
+    const size = this.#xsaveSize
     if (size > XSAVE_SIZE) this.request(KVM_GET_XSAVE2, 'KVM_GET_XSAVE2')
     else this.request(KVM_GET_XSAVE, 'KVM_GET_XSAVE')
-    return this.native.view.u8.slice(0, Math.max(size, XSAVE_SIZE))
+    return this.native.view.u8.slice(0, size)
   }
   /** @ioctl KVM_SET_XSAVE (KVM API 4.44) */
   setXsave(area: Uint8Array): void {
-    const size = Math.max(this.vm.checkExtension(KVM_CAP_XSAVE2), XSAVE_SIZE)
-    if (!(area instanceof Uint8Array)) throw invalidArgType('area', 'a Uint8Array', area)
+    const size = this.#xsaveSize
+    bytes(area, 'area')
     if (area.length !== size) throw outOfRange('area.length', `${size}`, area.length)
     this.native.view.u8.set(area)
     this.request(KVM_SET_XSAVE, 'KVM_SET_XSAVE')
@@ -381,8 +400,10 @@ export class Vcpu extends KvmFile {
   }
   /** @ioctl KVM_SET_VCPU_EVENTS (KVM API 4.32) @capability KVM_CAP_VCPU_EVENTS */
   setVcpuEvents(events: KvmVcpuEvents): void {
-    encodeKvmVcpuEvents(this.native.view, 0, object(events, 'events'))
-    this.request(KVM_SET_VCPU_EVENTS, 'KVM_SET_VCPU_EVENTS')
+    object(events, 'events')
+    this.send(KVM_SET_VCPU_EVENTS, 'KVM_SET_VCPU_EVENTS', (draft) =>
+      encodeKvmVcpuEvents(draft, 0, events),
+    )
   }
 
   /**
@@ -411,7 +432,7 @@ export class Vcpu extends KvmFile {
   }
   /** @ioctl KVM_SET_LAPIC (KVM API 4.58) @capability KVM_CAP_IRQCHIP */
   setLapic(regs: Uint8Array): void {
-    if (!(regs instanceof Uint8Array)) throw invalidArgType('regs', 'a Uint8Array', regs)
+    bytes(regs, 'regs')
     if (regs.length !== 1024) throw outOfRange('regs.length', '1024', regs.length)
     this.native.view.u8.set(regs)
     this.request(KVM_SET_LAPIC, 'KVM_SET_LAPIC')
@@ -420,3 +441,13 @@ export class Vcpu extends KvmFile {
 
 // A JavaScript call is where V8 looks whether it shall stop; a loop around a native one is not.
 function letNodeInterrupt(): void {}
+
+function batches(entries: readonly MsrEntry[]): MsrEntry[][] {
+  const count = Math.ceil(entries.length / MSR_BATCH)
+  return Array.from({ length: count }, (_, i) => entries.slice(i * MSR_BATCH, (i + 1) * MSR_BATCH))
+}
+
+function msrEntry(view: StructView, i: number): MsrEntry {
+  const { index, data } = decodeKvmMsrEntry(view, 8 + i * 16)
+  return { index, data }
+}

@@ -18,7 +18,7 @@ import { KvmError, kvmError } from './errors.js'
 import { KvmFile } from './file.js'
 import type { Kvm } from './kvm.js'
 import { GuestMemory, type MemoryRange } from './memory.js'
-import { instance, integer, invalidArgType, object, outOfRange, uint32 } from './validate.js'
+import { integer, invalidArgType, list, object, outOfRange, uint32 } from './validate.js'
 import { Vcpu } from './vcpu.js'
 
 /** What {@link Vm.setUserMemoryRegion} takes. */
@@ -82,11 +82,11 @@ export class Vm extends KvmFile {
    *
    * @ioctl KVM_ENABLE_CAP (KVM API 4.37) @capability KVM_CAP_ENABLE_CAP_VM
    */
-  enableCap(capability: number, { flags = 0, args = [] }: EnableCap = {}): number {
-    if (!Array.isArray(args) || args.length > 4) {
-      throw invalidArgType('args', 'a list of up to 4 bigints', args)
-    }
-    const padded = [...args, 0n, 0n, 0n, 0n].slice(0, 4)
+  enableCap(capability: number, options: EnableCap = {}): number {
+    const { flags = 0, args = [] } = object(options, 'options')
+    const given = list(args, 'options.args')
+    if (given.length > 4) throw invalidArgType('options.args', 'a list of up to 4 bigints', args)
+    const padded = [...given, 0n, 0n, 0n, 0n].slice(0, 4)
     encodeKvmEnableCap(this.native.view, 0, { cap: capability, flags, args: padded })
     return this.request(KVM_ENABLE_CAP, 'KVM_ENABLE_CAP', undefined, {
       capability: `capability ${capability}`,
@@ -116,6 +116,7 @@ export class Vm extends KvmFile {
    */
   setUserMemoryRegion(region: UserMemoryRegion): void {
     const { slot, flags = 0, guestPhysAddr, memorySize, memory } = object(region, 'region')
+    const { memoryAddress: from = guestPhysAddr } = region
     uint32(slot, 'region.slot')
     uint32(flags, 'region.flags')
     integer(guestPhysAddr, 'region.guestPhysAddr')
@@ -133,11 +134,10 @@ export class Vm extends KvmFile {
         guestPhysAddr % 4096 || memorySize,
       )
     }
-    const from = region.memoryAddress ?? guestPhysAddr
     if (integer(from, 'region.memoryAddress') % 4096) {
       throw outOfRange('region.memoryAddress', 'a multiple of 4096', from)
     }
-    const backing = instance(memory, 'region.memory', GuestMemory).regions.find(
+    const backing = GuestMemory.check(memory, 'region.memory').regions.find(
       (part) => from >= part.gpa && from + memorySize <= part.gpa + part.size,
     )
     if (backing === undefined) {
@@ -157,9 +157,10 @@ export class Vm extends KvmFile {
    *
    * @returns The first slot number that is still free.
    */
-  mapMemory(memory: GuestMemory, { firstSlot = 0, flags = 0 } = {}): number {
-    let slot = integer(firstSlot, 'firstSlot', 0, 0xffff)
-    for (const { gpa, size } of instance(memory, 'memory', GuestMemory).ranges) {
+  mapMemory(memory: GuestMemory, options: { firstSlot?: number; flags?: number } = {}): number {
+    const { firstSlot = 0, flags = 0 } = object(options, 'options')
+    let slot = integer(firstSlot, 'options.firstSlot', 0, 0xffff)
+    for (const { gpa, size } of GuestMemory.check(memory, 'memory').ranges) {
       this.setUserMemoryRegion({ slot, flags, guestPhysAddr: gpa, memorySize: size, memory })
       slot++
     }
@@ -221,7 +222,7 @@ export class Vm extends KvmFile {
    * @ioctl KVM_IRQ_LINE (KVM API 4.25) @capability KVM_CAP_IRQCHIP
    */
   irqLine(gsi: number, level: boolean): void {
-    encodeKvmIrqLevel(this.native.view, 0, { irq: gsi, level: level ? 1 : 0 })
+    encodeKvmIrqLevel(this.native.view, 0, { irq: uint32(gsi, 'gsi'), level: level ? 1 : 0 })
     this.request(KVM_IRQ_LINE, 'KVM_IRQ_LINE')
   }
 

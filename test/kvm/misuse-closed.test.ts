@@ -1,0 +1,143 @@
+// Every public method of a closed object: either it is documented as harmless then, or it throws
+// ERR_KVM_CLOSED. The methods are taken from the classes, so a new one cannot be forgotten.
+
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { createGuest, type Guest, HALT } from '../helpers/guest.js'
+import { codeOf } from '../helpers/thrown.js'
+
+/** Methods and getters that a class and its bases have for users. */
+function membersOf(prototype: object): { methods: string[]; getters: string[] } {
+  const methods = new Set<string>()
+  const getters = new Set<string>()
+  for (let at = prototype; at !== Object.prototype; at = Object.getPrototypeOf(at)) {
+    for (const [name, property] of Object.entries(Object.getOwnPropertyDescriptors(at))) {
+      if (['constructor', 'request', 'send'].includes(name)) continue
+      if (property.get) getters.add(name)
+      else methods.add(name)
+    }
+  }
+  return { methods: [...methods], getters: [...getters] }
+}
+
+// Two of everything, made and closed in turn, so that valid arguments can be given to closed objects.
+let closed: Guest
+let open: Guest
+let regs: Record<'regs' | 'sregs' | 'fpu' | 'events' | 'xsave', unknown>
+
+beforeAll(() => {
+  closed = createGuest(HALT)
+  open = createGuest(HALT)
+  const { vcpu } = open
+  regs = {
+    regs: vcpu.getRegs(),
+    sregs: vcpu.getSregs(),
+    fpu: vcpu.getFpu(),
+    events: vcpu.getVcpuEvents(),
+    xsave: vcpu.getXsave(),
+  }
+  closed.close()
+})
+afterAll(() => open.close())
+
+/** Arguments that would do on an open object. */
+const valid: Record<string, () => unknown[]> = {
+  unsafeIoctl: () => [0xae00],
+  checkExtension: () => [0],
+  getMsrs: () => [[0x10]],
+  enableCap: () => [168],
+  setUserMemoryRegion: () => [
+    { slot: 0, guestPhysAddr: 0, memorySize: 0x1000, memory: open.memory },
+  ],
+  mapMemory: () => [open.memory],
+  irqLine: () => [0, true],
+  setTssAddr: () => [0xfffbd000],
+  setIdentityMapAddr: () => [0xfffbc000],
+  setBootCpuId: () => [0],
+  start: () => [() => {}],
+  setRegs: () => [regs.regs],
+  setSregs: () => [regs.sregs],
+  setFpu: () => [regs.fpu],
+  setVcpuEvents: () => [regs.events],
+  setXsave: () => [regs.xsave],
+  setCpuid2: () => [[]],
+  setMsrs: () => [[{ index: 0x174, data: 0n }]],
+  setMpState: () => [0],
+  setLapic: () => [new Uint8Array(1024)],
+  view: () => [0, 1],
+  read: () => [0, 1],
+  write: () => [0, Uint8Array.of(1)],
+  fill: () => [0, 1],
+  readU8: () => [0],
+  readU16: () => [0],
+  readU32: () => [0],
+  readU64: () => [0],
+  writeU8: () => [0, 0],
+  writeU16: () => [0, 0],
+  writeU32: () => [0, 0],
+  writeU64: () => [0, 0n],
+}
+
+/** Documented as harmless at any time. */
+const harmless = new Set(['close', 'kick', 'stop', 'requestStop', 'join', 'closed'])
+const harmlessGetters = new Set(['closed', 'syncRegs', 'tid', 'ranges', 'size'])
+
+function describeClosed(name: string, prototype: object, object: () => object) {
+  describe(`a closed ${name}`, () => {
+    const { methods, getters } = membersOf(prototype)
+    test.each(methods.filter((method) => !harmless.has(method)))('refuses %s()', (method) => {
+      const target = object() as Record<string, (...args: unknown[]) => unknown>
+      const args = valid[method]?.() ?? []
+      expect(codeOf(() => target[method]!(...args))).toBe('ERR_KVM_CLOSED')
+    })
+    test.each(methods.filter((method) => harmless.has(method)))('allows %s()', async (method) => {
+      const target = object() as Record<string, () => unknown>
+      expect(await target[method]!()).toBeUndefined()
+    })
+    test.each(getters.filter((getter) => harmlessGetters.has(getter)))('tells %s', (getter) => {
+      expect(() => (object() as Record<string, unknown>)[getter]).not.toThrow()
+    })
+    test.each(getters.filter((getter) => !harmlessGetters.has(getter)))('refuses %s', (getter) => {
+      expect(codeOf(() => (object() as Record<string, unknown>)[getter])).toBe('ERR_KVM_CLOSED')
+    })
+    test('says so and can be disposed of again', () => {
+      const target = object() as { closed: boolean } & Disposable
+      target[Symbol.dispose]()
+      expect(target.closed).toBe(true)
+    })
+  })
+}
+
+const sample = createGuest(HALT)
+sample.close()
+for (const part of ['kvm', 'vm', 'vcpu', 'memory'] as const) {
+  const prototype = Object.getPrototypeOf(sample[part]) as { constructor: { name: string } }
+  describeClosed(prototype.constructor.name, prototype, () => closed[part])
+}
+
+test('what a closed memory was is still known', () => {
+  expect(closed.memory.size).toBe(0x10_0000)
+  expect(closed.memory.ranges).toEqual([{ gpa: 0, size: 0x10_0000 }])
+})
+
+test('a run with options is refused too, and lifts its own deadline', () => {
+  expect(codeOf(() => closed.vcpu.run({ timeoutMs: 1 }))).toBe('ERR_KVM_CLOSED')
+})
+
+test('sync registers of a closed vCPU are the last ones and harmless to write', () => {
+  const guest = createGuest(HALT)
+  const registers = guest.vcpu.enableSyncRegs()
+  guest.vcpu.run()
+  const { rip } = registers
+  guest.close()
+  expect(registers.rip).toBe(rip)
+  registers.rip = 5n
+  expect(registers.getRegs().rip).toBe(5n)
+})
+
+test('the last exit of a closed vCPU can still be read', () => {
+  const guest = createGuest([0xb0, 0x41, 0xe6, 0x10]) // mov al, 0x41; out 0x10, al
+  const exit = guest.vcpu.run()
+  guest.close()
+  expect(exit).toMatchObject({ type: 'io', port: 0x10, value: 0x41 })
+  if (exit.type === 'io') expect([...exit.data]).toEqual([0x41])
+})
