@@ -1,6 +1,5 @@
 // The /dev/kvm file: what the host can do, and the way to VMs.
 
-import { accessSync, constants, existsSync, readFileSync } from 'node:fs'
 import { type Binding, binding, type FileHandle } from '../binding.js'
 import {
   decodeKvmCpuidEntry2,
@@ -19,12 +18,16 @@ import {
 } from '../uapi/index.js'
 import { KvmError, kvmError } from './errors.js'
 import { KvmFile } from './file.js'
+import { explainOpenError } from './open-error.js'
 import { filePath, list, uint32 } from './validate.js'
 import { Vm } from './vm.js'
 
 /** The one version of the API there has been since Linux 2.6.22. */
 const API_VERSION = 12
 const MAX_CPUID_ENTRIES = 256
+/** Bytes of `struct kvm_cpuid2` before its entries, and of one entry. */
+const CPUID_HEADER = 8
+const CPUID_ENTRY = 40
 
 /**
  * An open `/dev/kvm`. Everything begins here: ask what the host supports, create VMs.
@@ -186,10 +189,12 @@ export class Kvm extends KvmFile {
 
   #cpuid(request: number, name: string): KvmCpuidEntry2[] {
     const { view } = this.native
+    // KERNEL: KVM_GET_EMULATED_CPUID refuses entries whose padding is not zero on the way in.
+    view.u32.fill(0, 0, (CPUID_HEADER + MAX_CPUID_ENTRIES * CPUID_ENTRY) / 4)
     view.u32[0] = MAX_CPUID_ENTRIES
-    view.u32[1] = 0
     this.request(request, name)
-    return Array.from({ length: view.u32[0]! }, (_, i) => decodeKvmCpuidEntry2(view, 8 + i * 40))
+    const offset = (i: number) => CPUID_HEADER + i * CPUID_ENTRY
+    return Array.from({ length: view.u32[0]! }, (_, i) => decodeKvmCpuidEntry2(view, offset(i)))
   }
 
   #indexList(request: number, name: string): number[] {
@@ -224,49 +229,5 @@ function loadBinding(path: string): Binding {
       'the native addon did not load; node-kvm ships a binary for glibc-based Linux on x86-64, ' +
       'elsewhere build it with `npx node-gyp rebuild` in the package folder'
     throw unavailable(reason, path, cause)
-  }
-}
-
-/** Why opening failed, from what can be seen of the host. */
-export function explainOpenError(code: string, path: string): string {
-  switch (code) {
-    case 'ENOENT':
-      return `${path} does not exist: ${explainMissingDevice()}`
-    case 'EACCES':
-    case 'EPERM':
-      return (
-        `this user (uid ${process.getuid?.()}) may not open ${path}: add it to the group that owns ` +
-        'the device (`sudo usermod -aG kvm "$USER"`, then log in anew), or in a container pass the ' +
-        'device (`--device /dev/kvm`)'
-      )
-    case 'ENODEV':
-    case 'ENXIO':
-      return 'the device exists but no KVM module serves it: load kvm_intel or kvm_amd'
-    case 'EBUSY':
-      return 'another hypervisor holds the CPU virtualization extensions'
-    default:
-      return `${path} cannot be opened (${code})`
-  }
-}
-
-function explainMissingDevice(): string {
-  const flags = read('/proc/cpuinfo')
-  const module = /\bvmx\b/.test(flags) ? 'kvm_intel' : /\bsvm\b/.test(flags) ? 'kvm_amd' : undefined
-  if (module === undefined) {
-    return (
-      'the CPU shows neither VMX nor SVM. On real hardware enable virtualization in the firmware; ' +
-      'in a virtual machine enable nested virtualization on its host'
-    )
-  }
-  if (!existsSync(`/sys/module/${module}`)) return `load the module (\`sudo modprobe ${module}\`)`
-  return `${module} is loaded; in a container pass the device (\`--device /dev/kvm\`)`
-}
-
-function read(path: string): string {
-  try {
-    accessSync(path, constants.R_OK)
-    return readFileSync(path, 'latin1')
-  } catch {
-    return ''
   }
 }
