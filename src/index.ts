@@ -7,6 +7,26 @@
 export { AbortError, KvmError, type KvmErrorDetails } from './core/errors.js'
 export type * from './core/exits.js'
 export { KvmFile } from './core/file.js'
+export type { HostLimits } from './core/host-capabilities.js'
+export type { HostCpu } from './core/host-cpu.js'
+export type { HostCpuid, HostCpuidLeaf } from './core/host-cpuid.js'
+export type { HostDevice } from './core/host-device.js'
+export type { HostEngine } from './core/host-engine.js'
+export type { HostFeature, HostFeatures } from './core/host-features.js'
+export type { GuestExecution, HostGuestExecution } from './core/host-guest-probe.js'
+export type { HostMemory, HugePagePool } from './core/host-memory.js'
+export type { HostModule } from './core/host-modules.js'
+export type { HostMsr } from './core/host-msrs.js'
+export {
+  type AvailableHostReport,
+  type HostFacts,
+  type HostReport,
+  type HostReportOptions,
+  hostReport,
+  hostReportToJson,
+  type UnavailableHostReport,
+} from './core/host-report.js'
+export type { HostVmx } from './core/host-vmx.js'
 export { Kvm } from './core/kvm.js'
 export { GuestMemory, type MemoryRange } from './core/memory.js'
 export type * from './core/rare-exits.js'
