@@ -19,6 +19,7 @@ export {
   LOCAL_APIC_GPA,
   PC_INTERRUPT_OVERRIDES,
 } from './acpi/interrupt-topology.js'
+export { encodeMpTable, type MpTableOptions, placeMpTable } from './acpi/mp-table.js'
 export type { AcpiPciHost } from './acpi/pci-host.js'
 export { placeAcpi } from './acpi/place-acpi.js'
 export { BootError, type BootErrorCode, type BootErrorDetails } from './boot-error.js'
