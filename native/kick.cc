@@ -1,13 +1,13 @@
 #include "kick.h"
 
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <sys/eventfd.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
-#include <thread>
 
 #include "vcpu.h"
 
@@ -70,6 +70,8 @@ Watchdog& Watchdog::instance() {
 }
 
 Result Watchdog::start() {
+  event_ = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  if (event_ < 0) return -errno;
   sigset_t all, previous;
   ::sigfillset(&all);
   ::pthread_sigmask(SIG_SETMASK, &all, &previous);
@@ -82,16 +84,18 @@ Result Watchdog::start() {
       },
       this);
   ::pthread_sigmask(SIG_SETMASK, &previous, nullptr);
-  if (error != 0) return -error;
+  if (error != 0) {
+    ::close(std::exchange(event_, -1));
+    return -error;
+  }
   ::pthread_setname_np(thread, "kvm-watchdog");
   ::pthread_detach(thread);
-  started_ = true;
   return 0;
 }
 
 Result Watchdog::watch(Vcpu& vcpu) {
   std::lock_guard<std::mutex> lock(mutex_);
-  if (!started_) {
+  if (event_ < 0) {
     if (Result error = start()) return error;
   }
   watched_.push_back({&vcpu, 0});
@@ -106,41 +110,50 @@ void Watchdog::unwatch(Vcpu& vcpu) {
 }
 
 void Watchdog::wake() {
+  uint64_t one = 1;
+  [[maybe_unused]] ssize_t written = ::write(event_, &one, sizeof(one));
+}
+
+// Ends what is overdue and, at a tick, slices that have lasted since the one before. Whether any
+// vCPU is in guest mode.
+bool Watchdog::look(std::chrono::steady_clock::time_point now, bool tick,
+                    std::chrono::steady_clock::time_point* wake_at) {
   std::lock_guard<std::mutex> lock(mutex_);
-  woken_ = true;
-  changed_.notify_one();
+  bool active = false;
+  for (Watched& entry : watched_) {
+    uint64_t state = entry.vcpu->state();
+    if (!Vcpu::is_guest_state(state)) continue;
+    active = true;
+    if (entry.vcpu->end_if_overdue(now, wake_at) || !tick) continue;
+    if (state == entry.last_state) entry.vcpu->request(Vcpu::kSlice);
+    entry.last_state = state;
+  }
+  return active;
 }
 
 void Watchdog::loop() {
   using Clock = std::chrono::steady_clock;
   constexpr auto kTick = std::chrono::milliseconds(kTickMs);
-  std::unique_lock<std::mutex> lock(mutex_);
+  pollfd event{event_, POLLIN, 0};
   auto next_tick = Clock::now() + kTick;
   for (;;) {
-    woken_ = false;
     sleeping_.store(true, std::memory_order_seq_cst);
-    bool active = false;
-    auto wake_at = next_tick;
     auto now = Clock::now();
     bool tick = now >= next_tick;
     if (tick) next_tick = now + kTick;
-    for (Watched& entry : watched_) {
-      uint64_t state = entry.vcpu->state();
-      if (!Vcpu::is_guest_state(state)) continue;
-      active = true;
-      if (entry.vcpu->end_if_overdue(now, &wake_at)) continue;
-      if (!tick) continue;
-      if (state == entry.last_state) entry.vcpu->request(Vcpu::kSlice);
-      entry.last_state = state;
-    }
+    auto wake_at = next_tick;
+    bool active = look(now, tick, &wake_at);
+    timespec timeout{};
     if (active) {
       sleeping_.store(false, std::memory_order_relaxed);
-      changed_.wait_until(lock, std::min(wake_at, next_tick), [&] { return woken_; });
-    } else {
-      changed_.wait(lock, [&] { return woken_; });
-      sleeping_.store(false, std::memory_order_relaxed);
-      next_tick = Clock::now() + kTick;
+      auto left = std::chrono::nanoseconds(wake_at - now).count();
+      timeout = {static_cast<time_t>(left / 1000000000), static_cast<long>(left % 1000000000)};
     }
+    ::ppoll(&event, 1, active ? &timeout : nullptr, nullptr);
+    sleeping_.store(false, std::memory_order_relaxed);
+    uint64_t drained;
+    [[maybe_unused]] ssize_t read = ::read(event_, &drained, sizeof(drained));
+    if (!active) next_tick = Clock::now() + kTick;
   }
 }
 

@@ -4,7 +4,7 @@
 #include <sys/types.h>
 
 #include <atomic>
-#include <condition_variable>
+#include <chrono>
 #include <mutex>
 #include <vector>
 
@@ -41,15 +41,15 @@ class Watchdog {
  private:
   Result start();
   void loop();
+  bool look(std::chrono::steady_clock::time_point now, bool tick,
+            std::chrono::steady_clock::time_point* wake_at);
   struct Watched {
     Vcpu* vcpu;
     uint64_t last_state;
   };
-  std::mutex mutex_;
-  std::condition_variable changed_;
+  std::mutex mutex_;  // guards watched_
   std::vector<Watched> watched_;
-  bool started_ = false;
-  bool woken_ = false;
+  int event_ = -1;  // an eventfd: what wakes the thread
   std::atomic<bool> sleeping_{false};
 };
 
