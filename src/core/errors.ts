@@ -59,6 +59,8 @@ export class KvmError extends Error {
   readonly leaf: number | undefined
   readonly vcpuId: number | undefined
   readonly capability: string | undefined
+  /** The last part of the message: what went wrong in words, and what to do. */
+  readonly reason: string | undefined
 
   constructor(
     code: string,
@@ -84,6 +86,7 @@ export class KvmError extends Error {
     this.leaf = details.leaf
     this.vcpuId = details.vcpuId
     this.capability = details.capability
+    this.reason = details.reason
   }
 }
 

@@ -66,8 +66,8 @@ function detailsOf(kind: HostCpu['virtualization'], flags: string[], vmxFlags: s
 }
 
 function parseFields(text: string): Map<string, string> {
-  const lines = text.split('\n').map((line) => line.split(/\s*:\s*/, 2) as [string, string?])
-  return new Map(lines.map(([name, value]) => [name.trim(), value?.trim() ?? '']))
+  const fields = text.matchAll(/^([^:\n]+?)[ \t]*:[ \t]*(.*)$/gm)
+  return new Map(Array.from(fields, ([, name, value]) => [name!, value!.trim()]))
 }
 
 function words(text: string | undefined): string[] {

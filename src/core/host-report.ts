@@ -157,7 +157,9 @@ function readFacts(path: string, files: HostFiles): HostFacts {
 
 function explain(error: unknown, path: string, root: string): { reason: string; code: string } {
   if (!(error instanceof KvmError)) throw error
-  if (!(error.cause instanceof KvmError)) return { reason: error.message, code: error.code }
+  if (!(error.cause instanceof KvmError)) {
+    return { reason: error.reason ?? error.message, code: error.code }
+  }
   const { code } = error.cause
   return { reason: explainOpenError(code, path, root), code }
 }
