@@ -54,7 +54,7 @@ export function bytes(value: unknown, name: string): Uint8Array {
 /** A list, as an array that nobody else can change while it is worked through. */
 export function list<T>(value: readonly T[], name: string): T[] {
   if (!Array.isArray(value)) throw invalidArgType(name, 'an array', value)
-  return Array.from(value)
+  return Array.from({ length: value.length }, (_, i) => value[i] as T)
 }
 
 /** A function. */
