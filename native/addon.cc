@@ -2,6 +2,7 @@
 // numbers, calls one native function and gives its Result.
 #include <napi.h>
 
+#include "bound.h"
 #include "convert.h"
 #include "threads.h"
 
@@ -155,6 +156,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   environment->scratch = static_cast<uint8_t*>(scratch.Data());
   environment->scratch_ref = Napi::Persistent(static_cast<Napi::Object>(scratch));
   exports.Set("scratch", scratch);
+  add_run_function(env, exports);
   const auto add = [&](const char* name, Napi::Value (*function)(Info)) {
     exports.Set(name, Napi::Function::New(env, function, name));
   };

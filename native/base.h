@@ -6,6 +6,8 @@
 #error "node-kvm's addon is for Linux on x86-64; elsewhere the package works without it and says why KVM is missing."
 #endif
 
+#include <sys/syscall.h>
+
 #include <atomic>
 #include <cerrno>
 #include <cstddef>
@@ -24,6 +26,18 @@ constexpr Result kBufferTooSmall = -10004;
 
 // Calls ioctl and takes errno before anything else can overwrite it.
 Result checked_ioctl(int fd, unsigned long request, unsigned long arg);
+
+// The same without libc, for the way into the guest. Where the kernel clears the CPU's return
+// predictor, each return to a caller from before the system call is mispredicted; a frame less saves
+// about 10 ns an exit.
+inline Result direct_ioctl(int fd, unsigned long request, unsigned long arg) {
+  Result result;
+  asm volatile("syscall"
+               : "=a"(result)
+               : "a"(long{SYS_ioctl}), "D"(long{fd}), "S"(request), "d"(arg)
+               : "rcx", "r11", "memory");
+  return result;
+}
 
 inline Result or_errno(long result) { return result < 0 ? -static_cast<Result>(errno) : result; }
 

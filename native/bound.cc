@@ -79,7 +79,10 @@ napi_value bound_ioctl(napi_env env, napi_callback_info info) {
 napi_value bound_run(napi_env env, napi_callback_info info) {
   void* data = nullptr;
   napi_get_cb_info(env, info, nullptr, nullptr, nullptr, &data);
-  Result result = static_cast<Vcpu*>(data)->run();
+  auto& environment = *static_cast<Environment*>(data);
+  // SAFETY: only a finalizer takes a vCPU out of the table, and none runs on this thread meanwhile.
+  Vcpu* vcpu = environment.runnable->at(*environment.chosen);
+  Result result = vcpu == nullptr ? kClosed : vcpu->run(environment.tid);
   return result == 0 ? nullptr : number(env, result);
 }
 
@@ -108,14 +111,50 @@ void bind(Napi::Env env, Napi::Object holder, const char* name, napi_callback ca
   holder.Set(name, Napi::Value(env, function));
 }
 
+// A vCPU's place in the table of the environment that has this handle on it.
+struct Slot {
+  Ref<RunTable> table;
+  uint32_t index;
+};
+
+void add_slot(Napi::Env env, Napi::Object holder, Vcpu* vcpu) {
+  const Ref<RunTable>& table = env_data(env)->runnable;
+  auto* slot = new Slot{table, table->add(Ref<Vcpu>(vcpu))};
+  const auto remove = [](napi_env, void* data, void*) {
+    auto* slot = static_cast<Slot*>(data);
+    slot->table->remove(slot->index);
+    delete slot;
+  };
+  if (napi_add_finalizer(env, holder, slot, remove, nullptr, nullptr) != napi_ok) {
+    remove(env, slot, nullptr);
+    return;
+  }
+  holder.Set("slot", Napi::Number::New(env, slot->index));
+}
+
 }  // namespace
+
+void add_run_function(Napi::Env env, Napi::Object exports) {
+  Environment& environment = *env_data(env);
+  environment.tid = current_tid();
+  environment.runnable = Ref<RunTable>::adopt(new RunTable);
+  Napi::Uint32Array chosen = Napi::Uint32Array::New(env, 1);
+  environment.chosen = chosen.Data();
+  environment.chosen_ref = Napi::Persistent(static_cast<Napi::Object>(chosen));
+  exports.Set("chosen", chosen);
+  napi_value function = nullptr;
+  if (napi_create_function(env, "run", NAPI_AUTO_LENGTH, bound_run, &environment, &function) ==
+      napi_ok) {
+    exports.Set("run", Napi::Value(env, function));
+  }
+}
 
 void add_bound_functions(Napi::Env env, Napi::Object holder, Object* object) {
   if (object->kind() == Kind::kRegion || object->kind() == Kind::kThread) return;
   bind(env, holder, "ioctl", bound_ioctl, object);
   if (object->kind() != Kind::kVcpu) return;
-  bind(env, holder, "run", bound_run, object);
   bind(env, holder, "kick", bound_kick, object);
+  add_slot(env, holder, static_cast<Vcpu*>(object));
 }
 
 }  // namespace node_kvm

@@ -9,6 +9,7 @@
 
 #include "memory.h"
 #include "run_loop.h"
+#include "run_table.h"
 #include "vcpu.h"
 #include "vm.h"
 
@@ -18,6 +19,10 @@ namespace node_kvm {
 struct Environment {
   uint8_t* scratch = nullptr;  // where src/core encodes an ioctl's argument, see src/binding.ts
   Napi::ObjectReference scratch_ref;
+  pid_t tid = 0;  // its thread
+  Ref<RunTable> runnable;
+  const uint32_t* chosen = nullptr;  // which of `runnable` to run; JavaScript writes it
+  Napi::ObjectReference chosen_ref;
   Napi::FunctionReference dispatch;
   Ref<ExitQueue> exits;
   uv_async_t* async = nullptr;  // wakes this environment for what `exits` holds

@@ -33,8 +33,8 @@ class Watchdog {
   void unwatch(Vcpu& vcpu);
   // ORDER: after the vCPU's state says it is in guest mode. The sleeping flag is set before the
   // watchdog looks at the states a last time, so one of the two always sees the other.
-  void on_enter_guest() {
-    if (sleeping_.load(std::memory_order_seq_cst)) wake();
+  static void on_enter_guest() {
+    if (sleeping_.load(std::memory_order_seq_cst)) instance().wake();
   }
   void wake();
 
@@ -50,7 +50,8 @@ class Watchdog {
   std::mutex mutex_;  // guards watched_
   std::vector<Watched> watched_;
   int event_ = -1;  // an eventfd: what wakes the thread
-  std::atomic<bool> sleeping_{false};
+  // Of the class and not of the instance: read at every entry, it must not cost a call.
+  static inline std::atomic<bool> sleeping_{false};
 };
 
 }  // namespace node_kvm

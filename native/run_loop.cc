@@ -54,14 +54,15 @@ Ref<VcpuThread> VcpuThread::start(Ref<Vcpu> vcpu, Ref<ExitQueue> queue, uint32_t
 }
 
 void VcpuThread::loop() {
-  tid_.store(current_tid());
+  pid_t tid = current_tid();
+  tid_.store(tid);
   Result status = 0;
   for (;;) {
     {
       std::lock_guard<std::mutex> lock(mutex_);
       if (stop_) break;
     }
-    status = vcpu_->run();
+    status = vcpu_->run(tid);
     if (status == Vcpu::kSlice) continue;  // slices are for JavaScript threads
     {
       std::lock_guard<std::mutex> lock(mutex_);

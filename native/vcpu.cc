@@ -1,6 +1,5 @@
 #include "vcpu.h"
 
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -58,22 +57,8 @@ void Vcpu::on_closed() {
   slots_.reset();
 }
 
-Result Vcpu::enter(uint64_t mode) {
-  uint64_t state = state_.load(std::memory_order_relaxed);
-  do {
-    if (state & kClosedBit) return kClosed;
-    if (state & kModeMask) return kBusy;
-  } while (!state_.compare_exchange_weak(state, state | mode, std::memory_order_seq_cst));
-  return 0;
-}
-
-void Vcpu::leave(uint64_t mode) {
-  uint64_t before = state_.fetch_add(kEpoch - mode, std::memory_order_acq_rel);
-  if (before & kClosedBit) finish_close();
-}
-
 // The part of a run's set-up that only a new thread or a first run needs.
-Result Vcpu::prepare_run() {
+Result Vcpu::prepare_run(pid_t tid) {
   if (!watched_.exchange(true)) {
     if (Result error = Watchdog::instance().watch(*this)) {
       watched_.store(false);
@@ -83,41 +68,22 @@ Result Vcpu::prepare_run() {
   if (Result error = prepare_thread_for_kicks()) return error;
   // ORDER: seq_cst against request(), which sets immediate_exit and then reads the tid: if it still
   // reads an old one, KVM_RUN below sees immediate_exit.
-  tid_.store(current_tid(), std::memory_order_seq_cst);
+  tid_.store(tid, std::memory_order_seq_cst);
   return 0;
 }
 
-Result Vcpu::run() {
-  if (Result error = enter(kGuest)) return error;
-  Result result = run_in_guest_mode();
-  leave(kGuest);
-  return result;
-}
-
-Result Vcpu::run_in_guest_mode() {
-  if (tid_.load(std::memory_order_relaxed) != current_tid()) {
-    if (Result error = prepare_run()) return error;
+// What to make of a KVM_RUN that failed; runs again when nobody wants to know.
+Result Vcpu::run_on(Result failed) {
+  Result result = failed;
+  // EAGAIN: an application processor that waits for SIPI was woken. Both mean: look, and go on.
+  while (result == -EINTR || result == -EAGAIN) {
+    if (uint32_t requests = take_requests()) return requests;
+    result = direct_ioctl(fd(), kRun, 0);
   }
-  Watchdog::instance().on_enter_guest();
-  for (;;) {
-#ifdef NODE_KVM_BARE_RUN
-    // bench/: a request that fails at once in KVM_RUN's place, to measure our own cost alone. It is
-    // not of KVM's type (0xae): the kernel would load the vCPU's state before it refused.
-    ::ioctl(fd(), 0xff80, 0);
+  if ((result == -EFAULT || result == -EHWPOISON) && page()->exit_reason == kExitMemoryFault) {
     return 0;
-#endif
-    if (::ioctl(fd(), kRun, 0) == 0) return 0;
-    int error = errno;
-    // EAGAIN: an application processor that waits for SIPI was woken. Both mean: look, and go on.
-    if (error == EINTR || error == EAGAIN) {
-      if (uint32_t requests = take_requests()) return requests;
-      continue;
-    }
-    if ((error == EFAULT || error == EHWPOISON) && page()->exit_reason == kExitMemoryFault) {
-      return 0;
-    }
-    return -error;
   }
+  return result < 0 ? result : 0;
 }
 
 // ORDER: immediate_exit is cleared before the requests are taken. One set later sets it again and

@@ -22,8 +22,8 @@ class Vcpu final : public File {
   static Result create(Vm& vm, uint32_t vcpu_id, Ref<Vcpu>* out);
 
   // KVM_RUN until the guest exits (0), somebody asks for the thread (RequestBits, > 0) or KVM fails
-  // (< 0). THREAD: any, one at a time; a second one gets kBusy.
-  Result run();
+  // (< 0). THREAD: any, one at a time; a second one gets kBusy. `tid` is the calling thread's.
+  Result run(pid_t tid);
   // Ends the run that is under way; without one, the next run ends at once. THREAD: any.
   void request(uint32_t bits);
   // Limits the next run; zero lifts the limit.
@@ -58,9 +58,9 @@ class Vcpu final : public File {
   ~Vcpu() override;
   Result enter(uint64_t mode);
   void leave(uint64_t mode);
-  Result run_in_guest_mode();
+  Result run_on(Result failed);
   uint32_t take_requests();
-  Result prepare_run();
+  Result prepare_run(pid_t tid);
   void on_closed() override;
   volatile RunPage* page() { return reinterpret_cast<volatile RunPage*>(run_page_->data()); }
 
@@ -73,5 +73,38 @@ class Vcpu final : public File {
   Ref<SlotTable> slots_;
   Ref<Mapping> run_page_;
 };
+
+inline Result Vcpu::enter(uint64_t mode) {
+  uint64_t state = state_.load(std::memory_order_relaxed);
+  do {
+    if (state & kClosedBit) return kClosed;
+    if (state & kModeMask) return kBusy;
+  } while (!state_.compare_exchange_weak(state, state | mode, std::memory_order_seq_cst));
+  return 0;
+}
+
+inline void Vcpu::leave(uint64_t mode) {
+  uint64_t before = state_.fetch_add(kEpoch - mode, std::memory_order_acq_rel);
+  if (before & kClosedBit) finish_close();
+}
+
+// Inline down to the system call, for the reason that direct_ioctl gives.
+inline Result Vcpu::run(pid_t tid) {
+  if (Result error = enter(kGuest)) return error;
+  Result result = tid_.load(std::memory_order_relaxed) == tid ? 0 : prepare_run(tid);
+  if (result == 0) {
+    Watchdog::on_enter_guest();
+#ifdef NODE_KVM_BARE_RUN
+    // bench/: a request that fails at once in KVM_RUN's place, to measure our own cost alone. It is
+    // not of KVM's type (0xae): the kernel would load the vCPU's state before it refused.
+    direct_ioctl(fd(), 0xff80, 0);
+#else
+    result = direct_ioctl(fd(), kRun, 0);
+    if (result != 0) result = run_on(result);
+#endif
+  }
+  leave(kGuest);
+  return result;
+}
 
 }  // namespace node_kvm

@@ -34,8 +34,8 @@ export interface FileHandle extends Handle {
 }
 
 export interface VcpuHandle extends FileHandle {
-  /** Undefined: the guest exited and the run page says how. Above zero: run bits. Below: an error. */
-  run(): number | undefined
+  /** Names this vCPU in `chosen`. */
+  readonly slot: number
   kick(): void
 }
 
@@ -49,6 +49,10 @@ interface Native {
   createRegion(size: number): Handle | number
   regionBuffer(region: Handle, offset: number, length: number, shared: 0 | 1): ArrayBuffer
   runPage(vcpu: VcpuHandle): ArrayBuffer
+  /** The slot of the vCPU that `run` runs. One function for all of them: see native/run_table.h. */
+  readonly chosen: Uint32Array
+  /** Undefined: the guest exited and the run page says how. Above zero: run bits. Below: an error. */
+  readonly run: () => number | undefined
   setUserMemoryRegion(
     vm: FileHandle,
     slot: number,

@@ -92,7 +92,9 @@ export class Vcpu extends KvmFile {
   /** Its number, which is also its initial APIC id. */
   readonly id: number
   readonly #handle: VcpuHandle
-  readonly #enter: () => number | undefined
+  readonly #slot: number
+  readonly #chosen: Uint32Array
+  readonly #runChosen: () => number | undefined
   readonly #page: StructView
   readonly #exits: ExitTable
   // Asked for once, here: a vCPU outlives the VM's own file.
@@ -106,7 +108,9 @@ export class Vcpu extends KvmFile {
     this.vm = vm
     this.id = id
     this.#handle = handle
-    this.#enter = handle.run
+    this.#slot = handle.slot
+    this.#chosen = native.chosen
+    this.#runChosen = native.run
     this.#page = new StructView(native.runPage(handle))
     this.#exits = new ExitTable(this.#page)
     this.#xsaveSize = Math.max(vm.checkExtension(KVM_CAP_XSAVE2), XSAVE_SIZE)
@@ -133,6 +137,11 @@ export class Vcpu extends KvmFile {
     if (options !== undefined) return this.#runLimited(options)
     const status = this.#enter()
     return status === undefined ? this.#exits.current : this.#resolveRun(status)
+  }
+
+  #enter(): number | undefined {
+    this.#chosen[0] = this.#slot
+    return this.#runChosen()
   }
 
   #runLimited(options: RunOptions): Exit {
