@@ -5,6 +5,8 @@
 #include "bound.h"
 #include "convert.h"
 #include "threads.h"
+#include "vcpu_api.h"
+#include "vm_api.h"
 
 namespace node_kvm {
 namespace {
@@ -64,6 +66,7 @@ Napi::Value region_buffer(Info info) {
   uint64_t length = args.number();
   bool shared = args.number(1) != 0;
   if (!args.ok()) return {};
+  if (!region->mapping()) return to_value(info.Env(), -EACCES);
   return external_buffer(info.Env(), region->mapping(), offset, length,
                          shared ? Ref<Object>(region) : Ref<Object>());
 }
@@ -74,19 +77,6 @@ Napi::Value run_page(Info info) {
   if (!args.ok()) return {};
   const Ref<Mapping>& page = vcpu->run_page();
   return external_buffer(info.Env(), page, 0, page->size(), {});
-}
-
-Napi::Value set_user_memory_region(Info info) {
-  Arguments args(info);
-  auto* vm = args.object<Vm>();
-  uint32_t slot = args.u32();
-  uint32_t flags = args.u32();
-  uint64_t gpa = args.number();
-  uint64_t size = args.number();
-  auto* region = args.object_or_null<Region>();
-  uint64_t offset = args.number();
-  if (!args.ok()) return {};
-  return to_value(info.Env(), vm->set_user_memory_region(slot, flags, gpa, size, region, offset));
 }
 
 Napi::Value close(Info info) {
@@ -163,10 +153,11 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   add("openSystem", open_system);
   add("createVm", create_vm);
   add("createVcpu", create_vcpu);
+  add_vm_functions(env, exports);
+  add_vcpu_functions(env, exports);
   add("createRegion", create_region);
   add("regionBuffer", region_buffer);
   add("runPage", run_page);
-  add("setUserMemoryRegion", set_user_memory_region);
   add("close", close);
   add("setDeadline", set_deadline);
   add("unsafeIoctl", unsafe_ioctl);

@@ -115,7 +115,7 @@ class Mapping final : public RefCounted {
 
 // What JavaScript can hold: every such object has a kind (checked on each native call) and a number
 // under which another thread's environment can find it.
-enum class Kind : uint8_t { kSystem, kVm, kVcpu, kDevice, kRegion, kThread };
+enum class Kind : uint8_t { kSystem, kVm, kVcpu, kDevice, kRegion, kThread, kFile };
 
 class Object : public RefCounted {
  public:

@@ -150,7 +150,15 @@ void add_run_function(Napi::Env env, Napi::Object exports) {
 }
 
 void add_bound_functions(Napi::Env env, Napi::Object holder, Object* object) {
-  if (object->kind() == Kind::kRegion || object->kind() == Kind::kThread) return;
+  switch (object->kind()) {
+    case Kind::kSystem:
+    case Kind::kVm:
+    case Kind::kVcpu:
+    case Kind::kDevice:
+      break;
+    default:
+      return;
+  }
   bind(env, holder, "ioctl", bound_ioctl, object);
   if (object->kind() != Kind::kVcpu) return;
   bind(env, holder, "kick", bound_kick, object);

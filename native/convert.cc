@@ -19,17 +19,54 @@ void Arguments::fail(const char* expected) {
   ok_ = false;
 }
 
-Object* Arguments::any_object() {
-  Napi::Value value = info_[next_++];
+Object* object_of(napi_env env, napi_value value) {
   bool tagged = false;
   void* raw = nullptr;
-  if (!value.IsObject() ||
-      napi_check_object_type_tag(info_.Env(), value, &kTag, &tagged) != napi_ok || !tagged ||
-      napi_unwrap(info_.Env(), value, &raw) != napi_ok) {
-    fail("a native handle");
+  if (!Napi::Value(env, value).IsObject() ||
+      napi_check_object_type_tag(env, value, &kTag, &tagged) != napi_ok || !tagged ||
+      napi_unwrap(env, value, &raw) != napi_ok) {
     return nullptr;
   }
   return static_cast<Object*>(raw);
+}
+
+File* file_of(napi_env env, napi_value value) {
+  Object* object = object_of(env, value);
+  if (object == nullptr || object->kind() == Kind::kRegion || object->kind() == Kind::kThread) {
+    return nullptr;
+  }
+  return static_cast<File*>(object);
+}
+
+bool bytes_of(Napi::Value value, uint8_t** data, size_t* size) {
+  if (!value.IsTypedArray()) return false;
+  napi_typedarray_type type;
+  void* raw = nullptr;
+  if (napi_get_typedarray_info(value.Env(), value, &type, size, &raw, nullptr, nullptr) != napi_ok ||
+      type != napi_uint8_array) {
+    return false;
+  }
+  *data = static_cast<uint8_t*>(raw);
+  return true;
+}
+
+Object* Arguments::any_object() {
+  Object* object = object_of(info_.Env(), info_[next_++]);
+  if (object == nullptr) fail("a native handle");
+  return object;
+}
+
+File* Arguments::file() {
+  File* file = file_of(info_.Env(), info_[next_++]);
+  if (file == nullptr) fail("the handle of a file");
+  return file;
+}
+
+std::pair<uint8_t*, size_t> Arguments::bytes() {
+  uint8_t* data = nullptr;
+  size_t size = 0;
+  if (!bytes_of(info_[next_++], &data, &size)) fail("a Uint8Array");
+  return {data, size};
 }
 
 Object* Arguments::unwrap(Kind kind, bool nullable) {

@@ -7,6 +7,8 @@
 #include <string>
 #include <unordered_set>
 
+#include "device.h"
+#include "files.h"
 #include "memory.h"
 #include "run_loop.h"
 #include "run_table.h"
@@ -45,6 +47,18 @@ template <>
 constexpr Kind kKindOf<Region> = Kind::kRegion;
 template <>
 constexpr Kind kKindOf<VcpuThread> = Kind::kThread;
+template <>
+constexpr Kind kKindOf<Device> = Kind::kDevice;
+template <>
+constexpr Kind kKindOf<PlainFile> = Kind::kFile;
+
+// The native object behind a handle; null for any other value. Throws nothing.
+Object* object_of(napi_env env, napi_value value);
+// The same for objects that are files.
+File* file_of(napi_env env, napi_value value);
+// The bytes of a Uint8Array. False for anything else, and throws nothing.
+// SAFETY: the address holds until JavaScript runs again.
+bool bytes_of(Napi::Value value, uint8_t** data, size_t* size);
 
 // Takes a call's arguments one after the other; the first that does not fit throws
 // ERR_INVALID_ARG_TYPE and everything after it is moot. src/core has checked them before with better
@@ -62,6 +76,10 @@ class Arguments {
     return static_cast<T*>(unwrap(kKindOf<T>, true));
   }
   Object* any_object();
+  File* file();
+  // A Uint8Array.
+  std::pair<uint8_t*, size_t> bytes();
+  Napi::Value value() { return info_[next_++]; }
   uint64_t number(uint64_t max = (uint64_t{1} << 53) - 1);
   uint32_t u32() { return static_cast<uint32_t>(number(UINT32_MAX)); }
   std::string string();

@@ -14,6 +14,27 @@ constexpr unsigned long kGetVcpuMmapSize = 0xae04;
 constexpr unsigned long kCreateVcpu = 0xae41;
 constexpr unsigned long kSetUserMemoryRegion = 0x4020ae46;
 constexpr unsigned long kEnableCap = 0x4068aea3;
+constexpr unsigned long kGetDirtyLog = 0x4010ae42;
+constexpr unsigned long kSetUserMemoryRegion2 = 0x40a0ae49;
+constexpr unsigned long kIrqfd = 0x4020ae76;
+constexpr unsigned long kIoeventfd = 0x4040ae79;
+constexpr unsigned long kXenHvmConfig = 0x4038ae7a;
+constexpr unsigned long kMemoryEncryptOp = 0xc008aeba;
+constexpr unsigned long kMemoryEncryptRegRegion = 0x8010aebb;
+constexpr unsigned long kMemoryEncryptUnregRegion = 0x8010aebc;
+constexpr unsigned long kHypervEventfd = 0x4018aebd;
+constexpr unsigned long kClearDirtyLog = 0xc018aec0;
+constexpr unsigned long kX86SetMsrFilter = 0x4188aec6;
+constexpr unsigned long kXenHvmSetAttr = 0x4048aec9;
+constexpr unsigned long kGetStatsFd = 0xaece;
+constexpr unsigned long kCreateGuestMemfd = 0xc040aed4;
+constexpr unsigned long kCreateDevice = 0xc00caee0;
+constexpr unsigned long kSetDeviceAttr = 0x4018aee1;
+constexpr unsigned long kGetDeviceAttr = 0x4018aee2;
+constexpr uint16_t kXenSharedInfoHva = 6;
+constexpr uint32_t kGuestMemfdMmap = 1;
+// No number of KVM's: tells TDX commands from SEV's, which share a request, in pointers.cc.
+constexpr uint32_t kTdxCommands = 0x1000;
 constexpr unsigned long kRun = 0xae80;
 constexpr uint32_t kCapXsave2 = 208;
 constexpr uint32_t kExitMemoryFault = 39;
@@ -28,6 +49,82 @@ struct UserspaceMemoryRegion {
   uint64_t userspace_addr;
 };
 static_assert(sizeof(UserspaceMemoryRegion) == 32, "size is part of the request number");
+
+struct UserspaceMemoryRegion2 {
+  UserspaceMemoryRegion base;
+  uint64_t guest_memfd_offset;
+  uint32_t guest_memfd;
+  uint32_t pad1;
+  uint64_t pad2[14];
+};
+static_assert(sizeof(UserspaceMemoryRegion2) == 160, "size is part of the request number");
+
+struct DirtyLog {
+  uint32_t slot;
+  uint32_t padding;
+  uint64_t bitmap;
+};
+static_assert(sizeof(DirtyLog) == 16, "size is part of the request number");
+
+struct XenHvmConfig {
+  uint32_t flags;
+  uint32_t msr;
+  uint64_t blob_addr_32;
+  uint64_t blob_addr_64;
+  uint8_t blob_size_32;
+  uint8_t blob_size_64;
+  uint8_t pad2[30];
+};
+static_assert(sizeof(XenHvmConfig) == 56, "size is part of the request number");
+
+struct XenHvmAttr {
+  uint16_t type;
+  uint16_t pad[3];
+  uint64_t value[8];
+};
+static_assert(sizeof(XenHvmAttr) == 72, "size is part of the request number");
+
+struct EncRegion {
+  uint64_t addr;
+  uint64_t size;
+};
+
+// struct kvm_sev_cmd and struct kvm_tdx_cmd: id and data are in the same place.
+struct EncryptCommand {
+  uint32_t id;
+  uint32_t flags;
+  uint64_t data;
+  union {
+    uint64_t hw_error;
+    struct {
+      uint32_t error;
+      uint32_t sev_fd;
+    } sev;
+  };
+};
+static_assert(sizeof(EncryptCommand) == 24, "layout of both commands");
+
+struct CreateGuestMemfd {
+  uint64_t size;
+  uint64_t flags;
+  uint64_t reserved[6];
+};
+static_assert(sizeof(CreateGuestMemfd) == 64, "size is part of the request number");
+
+struct CreateDevice {
+  uint32_t type;
+  uint32_t fd;
+  uint32_t flags;
+};
+static_assert(sizeof(CreateDevice) == 12, "size is part of the request number");
+
+struct DeviceAttr {
+  uint32_t flags;
+  uint32_t group;
+  uint64_t attr;
+  uint64_t addr;
+};
+static_assert(sizeof(DeviceAttr) == 24, "size is part of the request number");
 
 // The head of struct kvm_run.
 struct RunPage {

@@ -22,13 +22,35 @@ Ref<Region> Region::create(uint64_t size) {
     errno = error;
     return {};
   }
-  return Ref<Region>::adopt(new Region(fd, std::move(mapping)));
+  return Ref<Region>::adopt(new Region(fd, size, std::move(mapping), false));
+}
+
+Ref<Region> Region::adopt_guest_memfd(int fd, uint64_t size, bool mapped) {
+  Ref<Mapping> mapping;
+  // KERNEL: a guest_memfd's fd is created without close-on-exec (seen up to 6.18).
+  bool ready = ::fcntl(fd, F_SETFD, FD_CLOEXEC) == 0;
+  if (ready && mapped) {
+    mapping = Mapping::map(fd, size, PROT_READ | PROT_WRITE, MAP_SHARED);
+    ready = static_cast<bool>(mapping);
+  }
+  if (!ready) {
+    int error = errno;
+    ::close(fd);
+    errno = error;
+    return {};
+  }
+  return Ref<Region>::adopt(new Region(fd, size, std::move(mapping), true));
+}
+
+Result Region::punch_hole(uint64_t offset, uint64_t length) {
+  return or_errno(::fallocate(fd_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                              static_cast<off_t>(offset), static_cast<off_t>(length)));
 }
 
 Region::~Region() {
   // Accessors of JavaScript may still hold the address range (never hand it out, never use it after
   // their close): it stays valid, but empty, so the guest's RAM is given back now and not at a GC.
-  mapping_->detach(0);
+  if (mapping_) mapping_->detach(0);
   ::close(fd_);
 }
 

@@ -3,6 +3,23 @@
 #include "kvm_numbers.h"
 
 namespace node_kvm {
+namespace {
+
+constexpr uint32_t kMemGuestMemfd = 4;  // KVM_MEM_GUEST_MEMFD
+constexpr size_t kPage = 4096;
+constexpr uint64_t kHeldXenSharedInfo = 0;
+
+template <typename T>
+Result call(File& file, unsigned long request, T* argument) {
+  return checked_ioctl(file.fd(), request, reinterpret_cast<unsigned long>(argument));
+}
+
+}  // namespace
+
+bool RegionPart::has(uint64_t size) const {
+  return region != nullptr && region->data() != nullptr && offset <= region->size() &&
+         size <= region->size() - offset;
+}
 
 Result Vm::create(System& system, uint64_t type, Ref<Vm>* out) {
   Use use(system);
@@ -18,26 +35,127 @@ Result Vm::create(System& system, uint64_t type, Ref<Vm>* out) {
   return 0;
 }
 
-Result Vm::set_user_memory_region(uint32_t slot, uint32_t flags, uint64_t gpa, uint64_t size,
-                                  Region* region, uint64_t offset) {
+Result Vm::set_slot(unsigned long ioctl_request, const SlotRequest& request) {
   Use use(*this);
   if (use.error()) return use.error();
-  UserspaceMemoryRegion argument{slot, flags, gpa, size, 0};
-  if (size != 0) {
-    if (region == nullptr || offset > region->size() || size > region->size() - offset) {
+  UserspaceMemoryRegion2 argument{};
+  argument.base = {request.slot, request.flags, request.gpa, request.size, 0};
+  bool has_guest_memfd = request.guest_memfd.region != nullptr;
+  if (request.size != 0) {
+    // Memory that is never shared with the host needs no address.
+    if (request.memory.has(request.size)) {
+      argument.base.userspace_addr = request.memory.address();
+    } else if (request.memory.region != nullptr || !has_guest_memfd) {
       return -EINVAL;
     }
-    argument.userspace_addr = reinterpret_cast<uint64_t>(region->data()) + offset;
+  }
+  if (has_guest_memfd) {
+    argument.guest_memfd = static_cast<uint32_t>(request.guest_memfd.region->guest_memfd());
+    argument.guest_memfd_offset = request.guest_memfd.offset;
+  } else if (request.flags & kMemGuestMemfd) {
+    return -EINVAL;
   }
   std::lock_guard<std::mutex> lock(slots_->mutex);
-  Result result =
-      checked_ioctl(fd(), kSetUserMemoryRegion, reinterpret_cast<unsigned long>(&argument));
+  Result result = call(*this, ioctl_request, &argument);
   if (result < 0) return result;
-  if (size == 0) {
-    slots_->regions.erase(slot);
+  if (request.size == 0) {
+    slots_->regions.erase(request.slot);
   } else {
-    slots_->regions[slot] = Ref<Region>(region);
+    slots_->regions[request.slot] = {Ref<Region>(request.memory.region),
+                                     Ref<Region>(request.guest_memfd.region), request.size};
   }
+  return result;
+}
+
+Result Vm::set_user_memory_region(const SlotRequest& request) {
+  return set_slot(kSetUserMemoryRegion, request);
+}
+
+Result Vm::set_user_memory_region2(const SlotRequest& request) {
+  return set_slot(kSetUserMemoryRegion2, request);
+}
+
+Result Vm::get_dirty_log(uint32_t slot, uint8_t* bitmap, size_t size) {
+  Use use(*this);
+  if (use.error()) return use.error();
+  // ORDER: the slot cannot grow between the look at its size and the ioctl.
+  std::lock_guard<std::mutex> lock(slots_->mutex);
+  auto found = slots_->regions.find(slot);
+  if (found == slots_->regions.end()) return -ENOENT;
+  if (size < (found->second.size / kPage + 63) / 64 * 8) return kBufferTooSmall;
+  DirtyLog argument{slot, 0, reinterpret_cast<uint64_t>(bitmap)};
+  return call(*this, kGetDirtyLog, &argument);
+}
+
+Result Vm::create_guest_memfd(uint64_t size, uint64_t flags, Ref<Region>* out) {
+  Use use(*this);
+  if (use.error()) return use.error();
+  CreateGuestMemfd argument{size, flags, {}};
+  Result fd = call(*this, kCreateGuestMemfd, &argument);
+  if (fd < 0) return fd;
+  *out = Region::adopt_guest_memfd(static_cast<int>(fd), size, (flags & kGuestMemfdMmap) != 0);
+  return *out ? 0 : -errno;
+}
+
+Result Vm::xen_hvm_config(uint32_t flags, uint32_t msr, std::pair<uint8_t*, size_t> blob32,
+                          std::pair<uint8_t*, size_t> blob64) {
+  if (blob32.second % kPage || blob64.second % kPage) return -EINVAL;
+  if (blob32.second / kPage > UINT8_MAX || blob64.second / kPage > UINT8_MAX) return -E2BIG;
+  Use use(*this);
+  if (use.error()) return use.error();
+  auto held32 = Ref<HeldBytes>::adopt(new HeldBytes(blob32.first, blob32.second));
+  auto held64 = Ref<HeldBytes>::adopt(new HeldBytes(blob64.first, blob64.second));
+  XenHvmConfig argument{};
+  argument.flags = flags;
+  argument.msr = msr;
+  argument.blob_addr_32 = reinterpret_cast<uint64_t>(held32->data());
+  argument.blob_addr_64 = reinterpret_cast<uint64_t>(held64->data());
+  argument.blob_size_32 = static_cast<uint8_t>(blob32.second / kPage);
+  argument.blob_size_64 = static_cast<uint8_t>(blob64.second / kPage);
+  std::lock_guard<std::mutex> lock(slots_->mutex);
+  Result result = call(*this, kXenHvmConfig, &argument);
+  if (result < 0) return result;
+  if (held32->data()) slots_->held_bytes.push_back(std::move(held32));
+  if (held64->data()) slots_->held_bytes.push_back(std::move(held64));
+  return result;
+}
+
+Result Vm::set_xen_shared_info(RegionPart page) {
+  if (page.region != nullptr && !page.has(kPage)) return -EINVAL;
+  Use use(*this);
+  if (use.error()) return use.error();
+  XenHvmAttr argument{};
+  argument.type = kXenSharedInfoHva;
+  if (page.region != nullptr) argument.value[0] = page.address();
+  std::lock_guard<std::mutex> lock(slots_->mutex);
+  Result result = call(*this, kXenHvmSetAttr, &argument);
+  if (result >= 0) slots_->held_regions[kHeldXenSharedInfo] = Ref<Region>(page.region);
+  return result;
+}
+
+Result Vm::register_encrypted(RegionPart part, uint64_t size) {
+  if (!part.has(size)) return -EINVAL;
+  Use use(*this);
+  if (use.error()) return use.error();
+  EncRegion argument{part.address(), size};
+  std::lock_guard<std::mutex> lock(slots_->mutex);
+  Result result = call(*this, kMemoryEncryptRegRegion, &argument);
+  if (result >= 0) {
+    slots_->encrypted.emplace(std::pair(argument.addr, size), Ref<Region>(part.region));
+  }
+  return result;
+}
+
+Result Vm::unregister_encrypted(RegionPart part, uint64_t size) {
+  if (!part.has(size)) return -EINVAL;
+  Use use(*this);
+  if (use.error()) return use.error();
+  EncRegion argument{part.address(), size};
+  std::lock_guard<std::mutex> lock(slots_->mutex);
+  Result result = call(*this, kMemoryEncryptUnregRegion, &argument);
+  if (result < 0) return result;
+  auto found = slots_->encrypted.find({argument.addr, size});
+  if (found != slots_->encrypted.end()) slots_->encrypted.erase(found);
   return result;
 }
 

@@ -1,23 +1,67 @@
-// A VM's file and its memory slots.
+// A VM's file, its memory slots and whatever else of this process the kernel reads on its behalf.
 #pragma once
 
 #include <map>
 #include <mutex>
+#include <vector>
 
 #include "memory.h"
 #include "system.h"
 
 namespace node_kvm {
 
-// Which RAM the kernel VM may touch. Kept by everything that keeps the kernel VM alive (the VM's fd
-// and each vCPU's): no region is unmapped while a guest could still run on it.
+// Bytes that the kernel may read at any later time.
+class HeldBytes final : public RefCounted {
+ public:
+  HeldBytes(const uint8_t* data, size_t size) : bytes_(data, data + size) {}
+  uint8_t* data() { return bytes_.empty() ? nullptr : bytes_.data(); }
+
+ private:
+  ~HeldBytes() override = default;
+  std::vector<uint8_t> bytes_;
+};
+
+struct MemorySlot {
+  Ref<Region> region;
+  Ref<Region> guest_memfd;
+  uint64_t size = 0;
+};
+
+// Which memory the kernel VM may touch. Kept by everything that keeps the kernel VM alive (the fds of
+// the VM, its vCPUs and devices): nothing is unmapped while a guest could still run on it.
 class SlotTable final : public RefCounted {
  public:
   std::mutex mutex;  // held across the ioctl, so that the table and the kernel never disagree
-  std::map<uint32_t, Ref<Region>> regions;
+  std::map<uint32_t, MemorySlot> regions;
+  // Guest RAM that the kernel was told of by address, by what it is for.
+  std::map<uint64_t, Ref<Region>> held_regions;
+  // Never taken out again: a vCPU may be reading the old ones while new ones are set.
+  std::vector<Ref<HeldBytes>> held_bytes;
+  // Memory registered for encryption; several entries may be equal.
+  std::multimap<std::pair<uint64_t, uint64_t>, Ref<Region>> encrypted;
 
  private:
   ~SlotTable() override = default;
+};
+
+// A part of a region, or nothing.
+struct RegionPart {
+  Region* region = nullptr;
+  uint64_t offset = 0;
+
+  // Whether it has an address and `size` bytes.
+  bool has(uint64_t size) const;
+  uint64_t address() const { return reinterpret_cast<uint64_t>(region->data()) + offset; }
+};
+
+// What KVM_SET_USER_MEMORY_REGION and KVM_SET_USER_MEMORY_REGION2 have in common.
+struct SlotRequest {
+  uint32_t slot;
+  uint32_t flags;
+  uint64_t gpa;
+  uint64_t size;
+  RegionPart memory;
+  RegionPart guest_memfd;
 };
 
 class Vm final : public File {
@@ -26,8 +70,20 @@ class Vm final : public File {
   static Result create(System& system, uint64_t type, Ref<Vm>* out);
 
   // KVM_SET_USER_MEMORY_REGION; a size of zero deletes the slot and needs no region.
-  Result set_user_memory_region(uint32_t slot, uint32_t flags, uint64_t gpa, uint64_t size,
-                                Region* region, uint64_t offset);
+  Result set_user_memory_region(const SlotRequest& request);
+  Result set_user_memory_region2(const SlotRequest& request);
+  // KVM_GET_DIRTY_LOG; refuses a buffer that is too short for the slot.
+  Result get_dirty_log(uint32_t slot, uint8_t* bitmap, size_t size);
+  Result create_guest_memfd(uint64_t size, uint64_t flags, Ref<Region>* out);
+  // KVM_XEN_HVM_CONFIG. The blobs are copied; whole pages.
+  Result xen_hvm_config(uint32_t flags, uint32_t msr, std::pair<uint8_t*, size_t> blob32,
+                        std::pair<uint8_t*, size_t> blob64);
+  // KVM_XEN_HVM_SET_ATTR with KVM_XEN_ATTR_TYPE_SHARED_INFO_HVA.
+  Result set_xen_shared_info(RegionPart page);
+  // KVM_MEMORY_ENCRYPT_REG_REGION and KVM_MEMORY_ENCRYPT_UNREG_REGION.
+  Result register_encrypted(RegionPart part, uint64_t size);
+  Result unregister_encrypted(RegionPart part, uint64_t size);
+
   const Ref<SlotTable>& slots() const { return slots_; }
   size_t vcpu_mmap_size() const { return vcpu_mmap_size_; }
 
@@ -38,6 +94,7 @@ class Vm final : public File {
         slots_(Ref<SlotTable>::adopt(new SlotTable)) {}
   ~Vm() override = default;
   void on_closed() override { slots_.reset(); }
+  Result set_slot(unsigned long ioctl_request, const SlotRequest& request);
 
   size_t vcpu_mmap_size_;
   Ref<SlotTable> slots_;

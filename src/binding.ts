@@ -39,6 +39,9 @@ export interface VcpuHandle extends FileHandle {
   kick(): void
 }
 
+/** What an address or a descriptor in a struct refers to; null leaves the field as it is. */
+export type Attachment = Uint8Array | Handle | null
+
 export type Dispatch = (index: number, status: number, ended: boolean) => boolean
 
 interface Native {
@@ -62,6 +65,56 @@ interface Native {
     region: Handle | null,
     offset: number,
   ): number
+  setUserMemoryRegion2(
+    vm: FileHandle,
+    slot: number,
+    flags: number,
+    gpa: number,
+    size: number,
+    region: Handle | null,
+    offset: number,
+    guestMemfd: Handle | null,
+    guestMemfdOffset: number,
+  ): number
+  getDirtyLog(vm: FileHandle, slot: number, bitmap: Uint8Array): number
+  createGuestMemfd(vm: FileHandle, size: number, flags: number): Handle | number
+  punchHole(guestMemfd: Handle, offset: number, length: number): number
+  xenHvmConfig(
+    vm: FileHandle,
+    flags: number,
+    msr: number,
+    blob32: Uint8Array,
+    blob64: Uint8Array,
+  ): number
+  setXenSharedInfo(vm: FileHandle, region: Handle | null, offset: number): number
+  encryptedRegion(vm: FileHandle, add: 0 | 1, region: Handle, offset: number, size: number): number
+  /** A request whose struct holds addresses or files: `attachments` fill them in their order. */
+  pointerRequest(
+    file: FileHandle,
+    request: number,
+    struct: Uint8Array,
+    attachments: readonly Attachment[],
+  ): number
+  /** Writes the struct back, and the firmware's error code to the start of the scratch memory. */
+  memoryEncryptOp(
+    file: FileHandle,
+    tdx: 0 | 1,
+    command: number,
+    flags: number,
+    struct: Uint8Array,
+    attachments: readonly Attachment[],
+    firmware: Handle | null,
+  ): number
+  enableCapFile(file: FileHandle, capability: number, argument: Handle): number
+  createDevice(vm: FileHandle, type: number, flags: number): FileHandle | number
+  getDeviceAttr(file: FileHandle, group: number, attr: number, value: Uint8Array): number
+  setDeviceAttr(file: FileHandle, group: number, attr: number, value: Uint8Array | Handle): number
+  openFile(path: string, writable: 0 | 1): Handle | number
+  createEventFd(initial: number, semaphore: 0 | 1): Handle | number
+  statsFile(of: FileHandle): Handle | number
+  readFile(file: Handle, data: Uint8Array): number
+  writeFile(file: Handle, data: Uint8Array): number
+  readFileAt(file: Handle, offset: number, data: Uint8Array): number
   close(handle: Handle): void
   setDeadline(vcpu: VcpuHandle, nanoseconds: number): void
   unsafeIoctl(file: FileHandle, request: number, argument?: number | ArrayBuffer): number
