@@ -6,6 +6,7 @@ import type { KvmSegment } from '../uapi/index.js'
 import { flagBits } from '../x86/bitfields.js'
 import { CR0, CR4 } from '../x86/control-registers.js'
 import { EFER } from '../x86/efer.js'
+import { KvmError } from './errors.js'
 import { readVcpuStat } from './host-vcpu-stat.js'
 import type { Kvm } from './kvm.js'
 import { GuestMemory } from './memory.js'
@@ -85,8 +86,9 @@ function probeMode(vm: Vm, mode: Mode, vcpuId: number): GuestExecution {
     const emulated = readVcpuStat(vcpu, 'insn_emulation')
     if (emulated === undefined) return null
     return emulated < ITERATIONS / 2 ? 'processor' : 'emulator'
-  } catch {
-    return null
+  } catch (error) {
+    if (error instanceof KvmError) return null
+    throw error
   } finally {
     vcpu.close()
   }
