@@ -179,8 +179,10 @@ export class AcpiPm implements BusDevice {
 
   #pollTimer(): void {
     const carries = this.timer.carries
-    if (carries !== this.#seenCarries) this.#status |= TMR
+    if (carries === this.#seenCarries) return
     this.#seenCarries = carries
+    this.#status |= TMR
+    this.#update()
   }
 
   #update(): void {
