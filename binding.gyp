@@ -20,6 +20,7 @@
         "native/threads.cc",
         "native/vcpu.cc",
         "native/vcpu_api.cc",
+        "native/vcpu_api.cc",
         "native/vm.cc",
         "native/vm_api.cc"
       ],

@@ -6,6 +6,7 @@
 #include "convert.h"
 #include "threads.h"
 #include "vcpu_api.h"
+#include "vcpu_api.h"
 #include "vm_api.h"
 
 namespace node_kvm {
@@ -154,6 +155,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   add("createVm", create_vm);
   add("createVcpu", create_vcpu);
   add_vm_functions(env, exports);
+  add_vcpu_functions(env, exports);
   add_vcpu_functions(env, exports);
   add("createRegion", create_region);
   add("regionBuffer", region_buffer);

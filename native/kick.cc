@@ -41,6 +41,12 @@ Result choose_signal() {
 
 }  // namespace
 
+Result kick_signal_bit(uint64_t* bit) {
+  if (Result error = choose_signal()) return error;
+  *bit = uint64_t{1} << (kick_signal.load() - 1);
+  return 0;
+}
+
 pid_t current_tid() {
   static thread_local pid_t tid = static_cast<pid_t>(::syscall(SYS_gettid));
   return tid;

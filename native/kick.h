@@ -17,6 +17,8 @@ class Vcpu;
 // THREAD: any thread, before its first KVM_RUN. Chooses and installs the process's kick signal on
 // first use and lets the calling thread receive it. 0 or -errno.
 Result prepare_thread_for_kicks();
+// The kick signal's place in a signal mask, bit number - 1; chooses the signal on first use.
+Result kick_signal_bit(uint64_t* bit);
 pid_t current_tid();
 // Makes the thread's KVM_RUN return EINTR. Harmless to a thread that is elsewhere or has ended.
 void kick_thread(pid_t tid);

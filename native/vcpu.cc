@@ -1,9 +1,11 @@
 #include "vcpu.h"
 
+#include <signal.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstring>
 
 namespace node_kvm {
 namespace {
@@ -54,6 +56,7 @@ void Vcpu::on_closed() {
   if (watched_.exchange(false)) Watchdog::instance().unwatch(*this);
   // The mapping holds the kernel's vCPU, and that the VM: let go of both now, not at a GC.
   run_page_->detach(kKeptOfRunPage);
+  xen_vcpu_info_.reset();
   slots_.reset();
 }
 
@@ -78,12 +81,38 @@ Result Vcpu::run_on(Result failed) {
   // EAGAIN: an application processor that waits for SIPI was woken. Both mean: look, and go on.
   while (result == -EINTR || result == -EAGAIN) {
     if (uint32_t requests = take_requests()) return requests;
+    if (signal_waits()) return kKick;
     result = direct_ioctl(fd(), kRun, 0);
   }
   if ((result == -EFAULT || result == -EHWPOISON) && page()->exit_reason == kExitMemoryFault) {
     return 0;
   }
   return result < 0 ? result : 0;
+}
+
+// A signal that the thread blocks and KVM_RUN does not stays pending and ends every entry at once:
+// somebody who asked for that wants to know, and going on would spin.
+bool Vcpu::signal_waits() const {
+  uint64_t let_through = signals_let_through_.load(std::memory_order_relaxed);
+  if (let_through == 0) return false;
+  sigset_t pending;
+  ::sigpending(&pending);
+  uint64_t signals = 0;
+  std::memcpy(&signals, &pending, sizeof(signals));
+  return (signals & let_through) != 0;
+}
+
+Result Vcpu::complete_io() {
+  if (Result error = enter(kGuest)) return error;
+  __atomic_store_n(&page()->immediate_exit, uint8_t{1}, __ATOMIC_SEQ_CST);
+  Result result = direct_ioctl(fd(), kRun, 0);
+  // ORDER: cleared before the requests are looked at, as in take_requests(), which is to find them.
+  __atomic_store_n(&page()->immediate_exit, uint8_t{0}, __ATOMIC_SEQ_CST);
+  if (requests_.load(std::memory_order_seq_cst) != 0) {
+    __atomic_store_n(&page()->immediate_exit, uint8_t{1}, __ATOMIC_SEQ_CST);
+  }
+  leave(kGuest);
+  return result == -EINTR || result == -EAGAIN ? kCompleted : result;
 }
 
 // ORDER: immediate_exit is cleared before the requests are taken. One set later sets it again and

@@ -26,11 +26,21 @@ class Vcpu final : public File {
   Result run(pid_t tid);
   // Ends the run that is under way; without one, the next run ends at once. THREAD: any.
   void request(uint32_t bits);
+  // An entry that runs no guest instruction: it finishes the port, memory, MSR or hypercall access
+  // of the last exit. kCompleted, or 0 with a new exit: the same instruction asks for more. What
+  // request() was told meanwhile still ends the next run.
+  Result complete_io();
+  static constexpr Result kCompleted = 1;
   // Limits the next run; zero lifts the limit.
   void set_deadline(int64_t nanoseconds_from_now);
   // For the watchdog: ends a run whose time is over, else moves `wake_at` to its deadline.
   bool end_if_overdue(std::chrono::steady_clock::time_point now,
                       std::chrono::steady_clock::time_point* wake_at);
+
+  // Signals that KVM_RUN lets through although the thread blocks them; 0 without KVM_SET_SIGNAL_MASK.
+  void set_signals_let_through(uint64_t signals) { signals_let_through_.store(signals); }
+  // RAM that KVM reaches by its host address as long as the vCPU is open.
+  void keep_xen_vcpu_info(Ref<Region> region) { xen_vcpu_info_ = std::move(region); }
 
   uint64_t state() const { return state_.load(std::memory_order_seq_cst); }
   static bool is_guest_state(uint64_t state) { return (state & kModeMask) == kGuest; }
@@ -60,6 +70,7 @@ class Vcpu final : public File {
   void leave(uint64_t mode);
   Result run_on(Result failed);
   uint32_t take_requests();
+  bool signal_waits() const;
   Result prepare_run(pid_t tid);
   void on_closed() override;
   volatile RunPage* page() { return reinterpret_cast<volatile RunPage*>(run_page_->data()); }
@@ -70,6 +81,8 @@ class Vcpu final : public File {
   std::atomic<uint32_t> requests_{0};
   std::atomic<int64_t> deadline_ns_{0};
   size_t xsave_size_ = kXsaveSize;
+  std::atomic<uint64_t> signals_let_through_{0};
+  Ref<Region> xen_vcpu_info_;
   Ref<SlotTable> slots_;
   Ref<Mapping> run_page_;
 };

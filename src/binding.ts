@@ -115,6 +115,15 @@ interface Native {
   readFile(file: Handle, data: Uint8Array): number
   writeFile(file: Handle, data: Uint8Array): number
   readFileAt(file: Handle, offset: number, data: Uint8Array): number
+  /** One register: its id and value. */
+  vcpuOneReg(vcpu: VcpuHandle, set: 0 | 1, register: BigUint64Array): number
+  /** The signals blocked during KVM_RUN, in two halves; without them, the mask is lifted. */
+  vcpuSignalMask(vcpu: VcpuHandle, ...halves: [] | [low: number, high: number]): number
+  vcpuXenSetAttr(vcpu: VcpuHandle, region: Handle | null, offset: number, attr: ArrayBuffer): number
+  /** The version of the enlightened VMCS. */
+  vcpuEnlightenedVmcs(vcpu: VcpuHandle): number
+  /** 1: done. 0: another exit of the same instruction. */
+  vcpuCompleteIo(vcpu: VcpuHandle): number
   close(handle: Handle): void
   setDeadline(vcpu: VcpuHandle, nanoseconds: number): void
   unsafeIoctl(file: FileHandle, request: number, argument?: number | ArrayBuffer): number
