@@ -1,0 +1,56 @@
+// Builds the addons of bench/binding.gyp when their sources changed, and loads the C loops.
+
+import { spawnSync } from 'node:child_process'
+import { existsSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+const folder = fileURLToPath(new URL('.', import.meta.url))
+const require = createRequire(import.meta.url)
+
+/** The product's addon with KVM_RUN replaced; name it in `NODE_KVM_ADDON`. */
+export const BARE_ADDON = join(folder, 'build/Release/node_kvm_bare.node')
+
+/** A virtual machine that the C side made for itself. */
+export interface CGuest {
+  readonly __native: never
+}
+
+/** The C side: see bench/native. Times are nanoseconds. */
+export interface Loops {
+  /** CPU time of the calling thread. */
+  cpuTime(): number
+  /** A monotonic clock. */
+  wallTime(): number
+  createGuest(code: Uint8Array): CGuest
+  /** Handles `count` exits; the sum of what the handlers saw, -1 for an exit without a handler. */
+  exitLoop(guest: CGuest, count: number): number
+  /** The same with KVM_RUN replaced by a request that fails. */
+  bareLoop(guest: CGuest, count: number): number
+  copyRegs(guest: CGuest, count: number): void
+  copySregs(guest: CGuest, count: number): void
+}
+
+/** Brings the addons up to date, in a second or two when they are. */
+export function buildAddons(): void {
+  // Each time: the list of sources is made here.
+  nodeGyp('configure')
+  nodeGyp('build')
+}
+
+/** The C loops. */
+export function loadLoops(): Loops {
+  return require(join(folder, 'build/Release/bench_loops.node'))
+}
+
+function nodeGyp(command: string): void {
+  const script = require.resolve('node-gyp/bin/node-gyp.js')
+  const args = [script, command, '--directory', folder]
+  // The headers of this very Node, when it came with them, need no download.
+  const prefix = dirname(dirname(process.execPath))
+  if (existsSync(join(prefix, 'include/node/node_api.h'))) args.push(`--nodedir=${prefix}`)
+  const { status, stdout, stderr } = spawnSync(process.execPath, args, { encoding: 'utf8' })
+  if (status === 0) return
+  throw new Error(`node-gyp ${command} failed in bench/:\n${stdout}${stderr}`)
+}

@@ -1,0 +1,121 @@
+// The C loops and a thread's clocks for the benchmarks, through plain Node-API.
+#include <errno.h>
+#include <node_api.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "loops.h"
+
+static napi_value number(napi_env env, double value) {
+  napi_value result = NULL;
+  napi_create_double(env, value, &result);
+  return result;
+}
+
+static napi_value clock_value(napi_env env, clockid_t id) {
+  struct timespec now;
+  clock_gettime(id, &now);
+  return number(env, (double)now.tv_sec * 1e9 + (double)now.tv_nsec);
+}
+
+static napi_value cpu_time(napi_env env, napi_callback_info info) {
+  return clock_value(env, CLOCK_THREAD_CPUTIME_ID);
+}
+
+static napi_value wall_time(napi_env env, napi_callback_info info) {
+  return clock_value(env, CLOCK_MONOTONIC);
+}
+
+static void destroy_guest(napi_env env, void *data, void *hint) {
+  guest_destroy(data);
+  free(data);
+}
+
+static napi_value create_guest(napi_env env, napi_callback_info info) {
+  size_t argc = 1, size = 0;
+  napi_value code, result = NULL;
+  void *bytes = NULL;
+  napi_get_cb_info(env, info, &argc, &code, NULL, NULL);
+  if (napi_get_typedarray_info(env, code, NULL, &size, &bytes, NULL, NULL) != napi_ok) {
+    napi_throw_type_error(env, NULL, "the guest's code must be a Uint8Array");
+    return NULL;
+  }
+  struct guest *guest = malloc(sizeof *guest);
+  const char *step = "memory";
+  if (guest == NULL || guest_create(guest, bytes, size, &step) != 0) {
+    char message[128];
+    snprintf(message, sizeof message, "the C loop's guest: %s: %s", step, strerror(errno));
+    free(guest);
+    napi_throw_error(env, NULL, message);
+    return NULL;
+  }
+  napi_create_external(env, guest, destroy_guest, NULL, &result);
+  return result;
+}
+
+struct arguments {
+  struct guest *guest;
+  uint32_t count;
+};
+
+static struct arguments arguments_of(napi_env env, napi_callback_info info) {
+  size_t argc = 2;
+  napi_value argv[2];
+  struct arguments arguments = {NULL, 0};
+  napi_get_cb_info(env, info, &argc, argv, NULL, NULL);
+  void *guest = NULL;
+  if (napi_get_value_external(env, argv[0], &guest) == napi_ok &&
+      napi_get_value_uint32(env, argv[1], &arguments.count) == napi_ok) {
+    arguments.guest = guest;
+  } else {
+    napi_throw_type_error(env, NULL, "expected a guest and a count");
+  }
+  return arguments;
+}
+
+static napi_value run_loop(napi_env env, napi_callback_info info, unsigned long request) {
+  struct arguments arguments = arguments_of(env, info);
+  if (arguments.guest == NULL) return NULL;
+  return number(env, (double)exit_loop(arguments.guest, request, arguments.count));
+}
+
+static napi_value bound_exit_loop(napi_env env, napi_callback_info info) {
+  return run_loop(env, info, KVM_RUN);
+}
+
+static napi_value bound_bare_loop(napi_env env, napi_callback_info info) {
+  return run_loop(env, info, BARE_REQUEST);
+}
+
+static napi_value bound_copy_regs(napi_env env, napi_callback_info info) {
+  struct arguments arguments = arguments_of(env, info);
+  if (arguments.guest != NULL) copy_regs(arguments.guest, arguments.count);
+  return NULL;
+}
+
+static napi_value bound_copy_sregs(napi_env env, napi_callback_info info) {
+  struct arguments arguments = arguments_of(env, info);
+  if (arguments.guest != NULL) copy_sregs(arguments.guest, arguments.count);
+  return NULL;
+}
+
+NAPI_MODULE_INIT() {
+  const struct {
+    const char *name;
+    napi_callback function;
+  } exported[] = {
+      {"cpuTime", cpu_time},           {"wallTime", wall_time},
+      {"createGuest", create_guest},   {"exitLoop", bound_exit_loop},
+      {"bareLoop", bound_bare_loop},   {"copyRegs", bound_copy_regs},
+      {"copySregs", bound_copy_sregs},
+  };
+  for (size_t i = 0; i < sizeof exported / sizeof *exported; i++) {
+    napi_value function = NULL;
+    napi_create_function(env, exported[i].name, NAPI_AUTO_LENGTH, exported[i].function, NULL,
+                         &function);
+    napi_set_named_property(env, exports, exported[i].name, function);
+  }
+  return exports;
+}

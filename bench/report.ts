@@ -1,0 +1,124 @@
+// What a benchmark says: figures beside goals, as a table for people or as JSON.
+
+import { availableParallelism, cpus } from 'node:os'
+import type { Comparison } from './harness.js'
+
+/** At most so much more than C. */
+export interface Goal {
+  extraNs?: number
+  extraPercent?: number
+}
+
+/** One line of a report. */
+export interface Row extends Comparison {
+  id: string
+  what: string
+  goal?: Goal
+  /** By CPU time. */
+  met?: boolean
+}
+
+/** Memory that operations took. */
+export interface AllocationRow {
+  id: string
+  what: string
+  operations: number
+  /** Of all operations together; null when the garbage collector had to run. */
+  bytes: number | null
+  bytesPerOperation: number | null
+  goal: { bytesPerOperation: number }
+  met: boolean
+}
+
+/** What a benchmark found. */
+export interface Report {
+  rows: Row[]
+  allocations: AllocationRow[]
+}
+
+/** Puts a comparison beside its goal. */
+export function row(id: string, what: string, comparison: Comparison, goal?: Goal): Row {
+  if (goal === undefined) return { id, what, ...comparison }
+  const { c, extra } = comparison.cpu
+  const limit = Math.min(goal.extraNs ?? Infinity, ((goal.extraPercent ?? Infinity) / 100) * c)
+  return { id, what, ...comparison, goal, met: extra <= limit }
+}
+
+/** An allocation does not hide in rounding: the smallest, in one of 80 operations, shows as 0.1. */
+export function allocationRow(
+  id: string,
+  what: string,
+  operations: number,
+  bytes: number | undefined,
+): AllocationRow {
+  const each = bytes === undefined ? null : Math.round((bytes / operations) * 10) / 10
+  const goal = { bytesPerOperation: 0 }
+  return {
+    id,
+    what,
+    operations,
+    bytes: bytes ?? null,
+    bytesPerOperation: each === 0 ? 0 : each,
+    goal,
+    met: each !== null && each <= 0,
+  }
+}
+
+/** One object with everything. */
+export function toJson(name: string, report: Report): string {
+  const machine = { cpu: cpus()[0]?.model, cpus: availableParallelism(), node: process.version }
+  return JSON.stringify({ benchmark: name, unit: 'ns', machine, ...report })
+}
+
+/** A table of the thread's CPU time, with the wall clock's difference beside it. */
+export function toTable(name: string, report: Report): string {
+  const lines = [['', 'C', 'ours', 'extra', '', 'ratio', 'wall extra', 'goal', '']]
+  for (const { what, cpu, wall, goal, met } of report.rows) {
+    lines.push([
+      what,
+      cpu.c.toFixed(1),
+      cpu.ours.toFixed(1),
+      signed(cpu.extra),
+      `±${cpu.error.toFixed(1)}`,
+      (1 + cpu.extra / cpu.c).toFixed(3),
+      signed(wall.extra),
+      goalText(goal),
+      verdict(met),
+    ])
+  }
+  const text = [`${name}: ns for one operation, CPU time, medians`, '', ...align(lines)]
+  for (const { what, operations, bytes, bytesPerOperation, met } of report.allocations) {
+    const found =
+      bytes === null ? 'so many bytes that they were collected' : `${bytes} bytes allocated`
+    const each = bytesPerOperation === null ? '' : `, ${bytesPerOperation.toFixed(1)} each`
+    text.push('', `${what}: ${operations} operations, ${found}${each}  ${verdict(met)}`)
+  }
+  return text.join('\n')
+}
+
+function signed(value: number): string {
+  return (value < 0 ? '' : '+') + value.toFixed(1)
+}
+
+function goalText(goal: Goal | undefined): string {
+  if (goal === undefined) return ''
+  return goal.extraNs === undefined ? `≤ ${goal.extraPercent} %` : `≤ ${goal.extraNs} ns`
+}
+
+function verdict(met: boolean | undefined): string {
+  if (met === undefined) return ''
+  return met ? 'met' : 'MISSED'
+}
+
+/** The first column to the left, the others to the right. */
+function align(lines: readonly string[][]): string[] {
+  const widths = lines[0]!.map((_, column) =>
+    Math.max(...lines.map((cells) => cells[column]!.length)),
+  )
+  return lines.map((cells) =>
+    cells
+      .map((cell, i) => (i === 0 ? cell.padEnd(widths[i]!) : cell.padStart(widths[i]!)))
+      .join('  ')
+      .trimEnd(),
+  )
+}
