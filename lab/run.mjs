@@ -8,11 +8,13 @@ import { parseArgs } from 'node:util'
 import { commandScript } from './command-script.mjs'
 import { runInMachine, TimeLimitError } from './session.mjs'
 import { startSvmMachine } from './svm.mjs'
+import { startVmxMachine } from './vmx.mjs'
 
 const USAGE = `usage: npm run lab -- [options] <command> [arguments]
   --timeout SECONDS     for the whole run (default 600)
-  --cpus N              processors of the machine (default 2)
-  --memory MIB          its memory (default 4096)
+  --machine svm|vmx     AMD SVM in QEMU (default), or Intel VMX in Bochs
+  --cpus N              its processors (default: svm 2, vmx 1)
+  --memory MIB          its memory (default: svm 4096, vmx 1024)
   --modules A,B         more kernel modules to load
   --out DIR             a folder mounted writable at /lab/out
   --keep-console FILE   keep what the machine's kernel printed
@@ -25,12 +27,15 @@ const EXIT_LAB_FAILED = 125
 /** @type {Record<string, { type: 'string', default?: string }>} */
 const OPTIONS = {
   timeout: { type: 'string', default: '600' },
-  cpus: { type: 'string', default: '2' },
-  memory: { type: 'string', default: '4096' },
+  machine: { type: 'string', default: 'svm' },
+  cpus: { type: 'string' },
+  memory: { type: 'string' },
   modules: { type: 'string', default: '' },
   out: { type: 'string' },
   'keep-console': { type: 'string' },
 }
+
+const MACHINES = { svm: startSvmMachine, vmx: startVmxMachine }
 
 /** Why the arguments cannot be understood. */
 class UsageError extends Error {}
@@ -64,6 +69,12 @@ function positiveNumber(name, text) {
   throw new UsageError(`--${name} takes a positive number, not "${text}"`)
 }
 
+/** @param {string | undefined} name */
+function machineNamed(name = '') {
+  if (Object.hasOwn(MACHINES, name)) return MACHINES[/** @type {keyof typeof MACHINES} */ (name)]
+  throw new UsageError(`--machine is one of ${Object.keys(MACHINES).join(', ')}, not "${name}"`)
+}
+
 /** @param {string[]} args */
 function parseCommandLine(args) {
   const { ours, command } = splitArguments(args)
@@ -84,16 +95,16 @@ function ensureFolder(path) {
 /** @param {string[]} args @param {AbortSignal} signal */
 async function run(args, signal) {
   const { values, command } = parseCommandLine(args)
-  return runInMachine(startSvmMachine, {
+  return runInMachine(machineNamed(values.machine), {
     signal,
     commandScript: commandScript({
       command,
       directory: process.cwd(),
-      environment: { ...process.env, LAB: 'svm' },
+      environment: { ...process.env, LAB: values.machine },
     }),
     timeoutMs: positiveNumber('timeout', values.timeout) * 1000,
-    cpus: positiveNumber('cpus', values.cpus),
-    memoryMib: positiveNumber('memory', values.memory),
+    cpus: values.cpus === undefined ? undefined : positiveNumber('cpus', values.cpus),
+    memoryMib: values.memory === undefined ? undefined : positiveNumber('memory', values.memory),
     modules: (values.modules ?? '').split(',').filter(Boolean),
     out: values.out === undefined ? undefined : ensureFolder(values.out),
     consoleFile: values['keep-console'] && resolve(values['keep-console']),

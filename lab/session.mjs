@@ -74,8 +74,8 @@ const describeFailure = (reason, folder, consoleFile) =>
 /**
  * Runs a command in a machine; its output goes to our own standard streams as it comes.
  *
- * @param {(options: import('./svm.mjs').MachineOptions) => import('./svm.mjs').Machine} startMachine
- * @param {Omit<import('./svm.mjs').MachineOptions, 'folder' | 'endMark' | 'consoleFile'>
+ * @param {(options: import('./machine.mjs').MachineOptions) => import('./machine.mjs').Machine} startMachine
+ * @param {Omit<import('./machine.mjs').MachineOptions, 'folder' | 'endMark' | 'consoleFile'>
  *   & { timeoutMs: number, consoleFile?: string | undefined, signal: AbortSignal }} options
  * @returns {Promise<number>} the command's exit status
  * @throws {TimeLimitError}
@@ -88,7 +88,7 @@ export async function runInMachine(startMachine, options) {
   const timeLimit = new AbortController()
   /** @type {NodeJS.Timeout | undefined} */
   let timer
-  /** @type {import('./svm.mjs').Machine | undefined} */
+  /** @type {import('./machine.mjs').Machine | undefined} */
   let machine
   try {
     machine = startMachine({ ...options, folder, consoleFile, endMark })
@@ -110,6 +110,7 @@ export async function runInMachine(startMachine, options) {
         throw options.signal.reason
       }),
     ])
+    machine.collectOut?.()
     return status
   } finally {
     clearTimeout(timer)

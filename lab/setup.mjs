@@ -26,7 +26,7 @@ export const cacheFolder = resolve(
 const KERNEL_PACKAGES = {
   /** Level 1: has as modules what the cloud flavour lacks (kvm-amd, 9p, vhost-net, vfio, tun). */
   generic: 'linux-image-amd64',
-  /** Level 2: small, LZ4, with a PVH entry and a serial console. */
+  /** Level 2, and level 1 in Bochs: small, LZ4, with a PVH entry and a serial console. */
   cloud: 'linux-image-cloud-amd64',
 }
 
@@ -39,7 +39,6 @@ const UNUSED_MODULES = [
   'drivers/media',
   'drivers/net/ethernet',
   'drivers/net/wireless',
-  'drivers/scsi',
   'drivers/staging',
   'drivers/usb',
   'sound',
@@ -75,11 +74,11 @@ const say = (message) => process.stderr.write(`lab set-up: ${message}\n`)
 const isRoot = () => process.getuid?.() === 0
 
 /**
- * @param {string} program
+ * @param {string} program a name to look for in PATH, or an absolute path
  * @returns {boolean}
  */
-const isOnPath = (program) =>
-  (process.env.PATH ?? '').split(delimiter).some((folder) => existsSync(join(folder, program)))
+const isInstalled = (program) =>
+  (process.env.PATH ?? '').split(delimiter).some((folder) => existsSync(resolve(folder, program)))
 
 /** @param {string[]} args */
 function aptGet(args) {
@@ -108,12 +107,12 @@ function withPackageLists(action) {
 /**
  * Makes sure that programs are there, installing their Debian packages when we may.
  *
- * @param {string} program stands for all of them
+ * @param {string} program stands for all that the packages bring; a name, or a file's absolute path
  * @param {string[]} packages
  */
 export function ensureProgram(program, packages) {
-  if (isOnPath(program)) return
-  if (!isRoot() || !isOnPath('apt-get'))
+  if (isInstalled(program)) return
+  if (!isRoot() || !isInstalled('apt-get'))
     throw new Error(
       `the lab needs ${program}: as root, run "apt-get install ${packages.join(' ')}" (Debian)`,
     )

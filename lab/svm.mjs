@@ -2,60 +2,14 @@
 // The second machine: QEMU's emulator (TCG) with AMD SVM and nested paging, a Debian kernel that loads the
 // real kvm_amd, and the host's root file system, read-only.
 import { spawn } from 'node:child_process'
-import { closeSync, openSync, readFileSync, writeFileSync } from 'node:fs'
+import { closeSync, openSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { PassThrough } from 'node:stream'
-import { encodeCpio } from './cpio.mjs'
-import { readModules } from './kernel-modules.mjs'
-import { ensureBusybox, ensureKernel, ensureProgram } from './setup.mjs'
+import { encodeLevel1Initramfs, LEVEL1_COMMAND_LINE } from './machine.mjs'
+import { ensureKernel, ensureProgram } from './setup.mjs'
 
 const MODULES = ['virtio_pci', 'virtio_console', '9pnet_virtio', '9p', 'overlay', 'kvm_amd', 'tun']
-
-/** Speed is what these are for: an emulated machine needs no mitigations and no self-tests. */
-const KERNEL_COMMAND_LINE =
-  'console=ttyS0 quiet panic=-1 mitigations=off nokaslr tsc=reliable no_timer_check cryptomgr.notests'
-
-/**
- * What a machine is started with, whatever its kind.
- *
- * @typedef {object} MachineOptions
- * @property {string} folder an empty folder for the machine's files
- * @property {string} commandScript what to run, see command-script.mjs
- * @property {string} endMark see end-mark.mjs
- * @property {string} consoleFile takes what the kernel prints
- * @property {string[]} modules kernel modules to load besides those that the lab needs
- * @property {number} cpus
- * @property {number} memoryMib
- * @property {string | undefined} out a folder of the host, to be mounted writable at /lab/out
- */
-
-/**
- * A started machine.
- *
- * @typedef {object} Machine
- * @property {import('node:child_process').ChildProcess} process
- * @property {import('node:stream').Readable} stdout the command's output, with the end mark
- * @property {import('node:stream').Readable} stderr
- */
-
-/** @param {string} name */
-const readLevel1File = (name) => readFileSync(join(import.meta.dirname, 'level1', name))
-
-/** @param {MachineOptions} options */
-function encodeInitramfs({ commandScript, endMark, modules }) {
-  const loaded = readModules(ensureKernel('generic').modules, [...MODULES, ...modules])
-  const order = loaded.map((module) => `${module.name}\n`).join('')
-  return encodeCpio([
-    { path: 'init', mode: 0o755, data: readLevel1File('init.sh') },
-    { path: 'supervisor.sh', data: readLevel1File('supervisor.sh') },
-    { path: 'command.sh', data: commandScript },
-    { path: 'end-mark', data: `${endMark}\n` },
-    { path: 'bin/busybox', mode: 0o755, data: readFileSync(ensureBusybox()) },
-    { path: 'modules/order', data: order },
-    ...loaded.map((module) => ({ path: `modules/${module.name}.ko`, data: module.data })),
-  ])
-}
 
 /**
  * Listens where QEMU will connect one of the machine's ports.
@@ -73,8 +27,8 @@ function openPort(path) {
   return { stream, close: () => server.close() }
 }
 
-/** @param {MachineOptions} options */
-function qemuArguments({ folder, consoleFile, cpus, memoryMib, out }) {
+/** @param {import('./machine.mjs').MachineOptions} options */
+function qemuArguments({ folder, consoleFile, cpus = 2, memoryMib = 4096, out }) {
   /** @param {string} stream @param {number} number */
   const port = (stream, number) => [
     ['-chardev', `socket,id=${stream},path=${join(folder, stream)}`],
@@ -92,7 +46,7 @@ function qemuArguments({ folder, consoleFile, cpus, memoryMib, out }) {
     ['-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot'],
     ['-kernel', ensureKernel('generic').vmlinux],
     ['-initrd', join(folder, 'initramfs')],
-    ['-append', KERNEL_COMMAND_LINE],
+    ['-append', LEVEL1_COMMAND_LINE],
     ['-serial', `file:${consoleFile.replaceAll(',', ',,')}`],
     ['-device', 'virtio-serial-pci'],
     ...port('stdout', 1),
@@ -105,15 +59,18 @@ function qemuArguments({ folder, consoleFile, cpus, memoryMib, out }) {
 /**
  * Starts the SVM machine.
  *
- * @param {MachineOptions} options
- * @returns {Machine}
+ * @param {import('./machine.mjs').MachineOptions} options
+ * @returns {import('./machine.mjs').Machine}
  * @throws {Error} when something that the lab runs on cannot be had
  */
 export function startSvmMachine(options) {
   ensureProgram('qemu-system-x86_64', ['qemu-system-x86', 'seabios'])
   // Guests of the tests in there want it, and there is no network to get it.
   ensureKernel('cloud')
-  writeFileSync(join(options.folder, 'initramfs'), encodeInitramfs(options))
+  writeFileSync(
+    join(options.folder, 'initramfs'),
+    encodeLevel1Initramfs(options, { kind: 'svm', flavour: 'generic', modules: MODULES }),
+  )
   const ports = {
     stdout: openPort(join(options.folder, 'stdout')),
     stderr: openPort(join(options.folder, 'stderr')),

@@ -1,6 +1,6 @@
-# Level 1's first process once it is in the host's root file system: finishes the machine, runs the one
-# command, and reports its end on the ports that carry its output. It uses only the static busybox and
-# memory: nothing here depends on the shared root.
+# Level 1's first process once it has its root file system: finishes the machine, runs the one command, and
+# reports its end on the ports that carry its output. It uses only the static busybox and memory: nothing
+# here depends on that root.
 
 /lab/busybox --install -s /lab/bin
 PATH=/lab/bin
@@ -13,21 +13,15 @@ ln -sf /proc/self/fd /dev/fd
 ln -sf /proc/self/fd/0 /dev/stdin
 ln -sf /proc/self/fd/1 /dev/stdout
 ln -sf /proc/self/fd/2 /dev/stderr
-grep -qs labout /sys/bus/virtio/drivers/9pnet_virtio/*/mount_tag &&
-  mount -t 9p -o trans=virtio,version=9p2000.L,msize=512000,cache=mmap labout /lab/out
 hostname lab
 ip link set lo up
 ulimit -n 65536
-
-port() {
-  for entry in /sys/class/virtio-ports/*; do
-    [ "$(cat "$entry/name")" = "$1" ] && echo "/dev/${entry##*/}"
-  done
-}
-until [ -c "$(port stdout)" ] && [ -c "$(port stderr)" ]; do usleep 10000; done
+. /lab/machine.sh
+mount_out
 
 # ORDER: the ports stay open from here on: closing one may discard what the host has not read yet.
-exec 8>"$(port stdout)" 9>"$(port stderr)"
+find_ports
+exec 8>"$STDOUT_PORT" 9>"$STDERR_PORT"
 
 # The command gets pipes, not the ports: a port cannot be opened twice, as `echo >/dev/stderr` does.
 mkfifo /lab/stdout /lab/stderr
@@ -50,7 +44,7 @@ for process in /proc/[0-9]*; do
 done
 wait "$stdout_relay" "$stderr_relay"
 
-sync
+unmount_out
 read -r mark </lab/end-mark
 echo "$mark $status" >&8
 echo "$mark $status" >&9

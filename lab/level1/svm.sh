@@ -1,0 +1,34 @@
+# The QEMU machine's part of level 1: the host's root file system over 9p, and virtio ports for output.
+
+# Writes go to memory: the host's files are not ours to change.
+mount_root() {
+  mkdir /host /rw
+  mount -t 9p -o trans=virtio,version=9p2000.L,ro,msize=512000,cache=loose hostroot /host ||
+    die 'cannot mount the host root'
+  mount -t tmpfs tmpfs /rw
+  mkdir /rw/upper /rw/work
+  mount -t overlay -o lowerdir=/host,upperdir=/rw/upper,workdir=/rw/work overlay /root ||
+    die 'cannot mount the overlay'
+}
+
+mount_out() {
+  grep -qs labout /sys/bus/virtio/drivers/9pnet_virtio/*/mount_tag &&
+    mount -t 9p -o trans=virtio,version=9p2000.L,msize=512000,cache=mmap labout /lab/out
+}
+
+unmount_out() {
+  sync
+}
+
+port() {
+  for entry in /sys/class/virtio-ports/*; do
+    [ "$(cat "$entry/name")" = "$1" ] && echo "/dev/${entry##*/}"
+  done
+}
+
+# The driver makes the ports some time after it was loaded.
+find_ports() {
+  until [ -c "$(port stdout)" ] && [ -c "$(port stderr)" ]; do usleep 10000; done
+  STDOUT_PORT=$(port stdout)
+  STDERR_PORT=$(port stderr)
+}
