@@ -1,7 +1,8 @@
 // The lab itself, seen from the host: a command in the machine behaves as if it ran here, and a machine
 // that fails says so. Starts QEMU several times; needs no /dev/kvm.
-import { type ExecFileException, execFile } from 'node:child_process'
+import { type ExecFileException, execFile, spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
+import { once } from 'node:events'
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -83,10 +84,21 @@ describe('a command in the lab', { timeout: MACHINE_TIMEOUT_MS }, () => {
     expect((await lab('no-such-command')).status).toBe(127)
   })
 
-  it('that runs too long ends with 124, with what it printed before', async () => {
-    const outcome = await lab('--timeout', '20', 'sh', '-c', 'echo started; sleep 1000')
-    expect(outcome).toMatchObject({ status: 124, stdout: 'started\n' })
-    expect(outcome.stderr).toContain('the time limit of 20 s was reached')
+  it('that runs too long ends with 124 and says so', async () => {
+    const outcome = await lab('--timeout', '3', 'sleep', '1000')
+    expect(outcome).toMatchObject({ status: 124, stdout: '' })
+    expect(outcome.stderr).toContain('the time limit of 3 s was reached')
+  })
+
+  it('shows its output while it runs, and a signal to the runner ends both', async () => {
+    const runner = spawn(process.execPath, ['lab/run.mjs', 'sh', '-c', 'echo on; sleep 1000'], {
+      cwd: root,
+      stdio: ['ignore', 'pipe', 'inherit'],
+    })
+    const [output] = await once(runner.stdout, 'data')
+    expect(String(output)).toBe('on\n')
+    runner.kill('SIGTERM')
+    expect(await once(runner, 'close')).toEqual([143, null])
   })
 
   it('that takes the machine down ends with 125 and the end of the console', async () => {
