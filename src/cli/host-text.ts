@@ -75,7 +75,7 @@ function hostGroup({ kernel, cpu, device }: HostFacts): string {
     ['microcode', cpu.microcode ?? '-'],
     ['address bits', bits === null ? '-' : `${bits.physical} physical, ${bits.linear} linear`],
     ['virtualization extension', cpu.virtualization ?? 'none'],
-    ['its details', cpu.virtualizationFlags],
+    ['extension details', cpu.virtualizationFlags],
     ['is a virtual machine', yesNo(cpu.isVirtualMachine)],
     ['device', access],
   ])
