@@ -154,6 +154,8 @@ Napi::Value external_buffer(Napi::Env env, const Ref<Mapping>& mapping, uint64_t
   napi_status status = napi_create_external_arraybuffer(
       env, mapping->data() + offset, length,
       [](napi_env, void*, void* hint) { delete static_cast<BufferOwner*>(hint); }, keep, &buffer);
+  // Node has taken over, and already called the finalizer, when it is Node that throws.
+  if (status == napi_pending_exception) return env.Undefined();
   if (status != napi_ok) {
     delete keep;
     Napi::Error::New(env, "this Node.js cannot expose memory as an ArrayBuffer of " +

@@ -1,7 +1,10 @@
 // Guest RAM as JavaScript sees it: regions at guest-physical addresses, checked accessors, views.
 // A region is exposed in chunks: Node 20 allows no ArrayBuffer above 4 GiB, and offsets that stay
-// below 2^31 keep index arithmetic on small integers.
+// below 2^31 keep index arithmetic on small integers. A chunk's arrays are made when it is first used:
+// V8 counts their bytes as if they were on the heap, and a garbage collection for each is the price.
 
+import { constants } from 'node:buffer'
+import { markAsUntransferable } from 'node:worker_threads'
 import { type Binding, binding, type Handle } from '../binding.js'
 import type { PhysicalMemory } from '../x86/physical-memory.js'
 import { closedError, KvmError, kvmError } from './errors.js'
@@ -52,7 +55,7 @@ class Chunk {
   get shared(): ArrayBuffer {
     if (this.#shared === undefined || this.#shared.byteLength === 0) {
       const offset = this.gpa - this.#region.gpa
-      this.#shared = this.#native.regionBuffer(this.#region.handle, offset, this.size, 1)
+      this.#shared = sharedBuffer(this.#native, this.#region, offset, this.size)
     }
     return this.#shared
   }
@@ -71,14 +74,16 @@ class Chunk {
  * they change anything.
  */
 export class GuestMemory implements PhysicalMemory, Disposable {
+  readonly #native: Binding
   readonly #regions: readonly Region[]
-  #chunks: readonly Chunk[]
-  #last: Chunk
+  /** By region, then by place in it. */
+  #chunks: (Chunk | undefined)[][]
+  #last: Chunk | undefined
 
   private constructor(native: Binding, regions: readonly Region[]) {
+    this.#native = native
     this.#regions = regions
-    this.#chunks = regions.flatMap((region) => [...chunksOf(native, region)])
-    this.#last = this.#chunks[0]!
+    this.#chunks = regions.map(() => [])
   }
 
   /**
@@ -118,9 +123,9 @@ export class GuestMemory implements PhysicalMemory, Disposable {
    */
   close(): void {
     if (this.closed) return
-    for (const region of this.#regions) binding().close(region.handle)
+    for (const region of this.#regions) this.#native.close(region.handle)
     this.#chunks = []
-    this.#last = undefined as unknown as Chunk
+    this.#last = undefined
   }
 
   [Symbol.dispose](): void {
@@ -142,22 +147,29 @@ export class GuestMemory implements PhysicalMemory, Disposable {
   /**
    * The bytes at `gpa`, not a copy. The view stays valid, whatever is closed, for as long as it is
    * reachable. It must lie within one region.
+   *
+   * @throws `ERR_OUT_OF_RANGE` for more bytes than this Node.js can put in one array (4 GiB in
+   *   version 20).
    */
   view(gpa: number, length: number): Uint8Array {
     this.#check(gpa, length)
-    const chunk = this.#find(gpa, Math.min(length, 1))
+    if (length === 0) return new Uint8Array(0)
+    const chunk = this.#find(gpa, 1)
     const offset = gpa - chunk.gpa
     if (offset + length <= chunk.size) return new Uint8Array(chunk.shared, offset, length)
-    const region = this.#regions.find((at) => gpa >= at.gpa && gpa + length <= at.gpa + at.size)
-    if (region === undefined) throw fault(gpa, length, 'a view cannot span regions')
-    const buffer = binding().regionBuffer(region.handle, gpa - region.gpa, length, 1)
-    return new Uint8Array(buffer)
+    const region = this.#regions[this.#regionAt(gpa)]!
+    if (gpa + length > region.gpa + region.size) {
+      throw fault(gpa, length, 'a view cannot span regions')
+    }
+    if (length > constants.MAX_LENGTH) throw tooLong(length)
+    const buffer = sharedBuffer(this.#native, region, gpa - region.gpa, length)
+    return ofLength(length, () => new Uint8Array(buffer))
   }
 
   /** Copies `length` bytes out. */
   read(gpa: number, length: number): Uint8Array {
     this.#check(gpa, length)
-    const bytes = new Uint8Array(length)
+    const bytes = ofLength(length, () => new Uint8Array(length))
     this.#pieces(gpa, length, (chunk, offset, count, done) => {
       bytes.set(chunk.u8.subarray(offset, offset + count), done)
     })
@@ -264,19 +276,28 @@ export class GuestMemory implements PhysicalMemory, Disposable {
   #search(gpa: number, size: number): Chunk {
     if (this.closed) throw closedError({ reason: 'guest memory' })
     integer(gpa, 'gpa')
+    const index = this.#regionAt(gpa)
+    if (index < 0) throw fault(gpa, size)
+    const region = this.#regions[index]!
+    const place = Math.floor((gpa - region.gpa) / CHUNK)
+    const chunks = this.#chunks[index]!
+    chunks[place] ??= new Chunk(this.#native, region, place * CHUNK)
+    this.#last = chunks[place]
+    return chunks[place]
+  }
+
+  /** The index of the region that holds the byte, or -1. */
+  #regionAt(gpa: number): number {
     let low = 0
-    let high = this.#chunks.length
+    let high = this.#regions.length
     while (low < high) {
       const middle = (low + high) >>> 1
-      const chunk = this.#chunks[middle]!
-      if (gpa < chunk.gpa) high = middle
-      else if (gpa >= chunk.gpa + chunk.size) low = middle + 1
-      else {
-        this.#last = chunk
-        return chunk
-      }
+      const region = this.#regions[middle]!
+      if (gpa < region.gpa) high = middle
+      else if (gpa >= region.gpa + region.size) low = middle + 1
+      else return middle
     }
-    throw fault(gpa, size)
+    return -1
   }
 
   /** Every byte of the range is RAM, or nothing happens. */
@@ -284,11 +305,13 @@ export class GuestMemory implements PhysicalMemory, Disposable {
     integer(gpa, 'gpa')
     integer(length, 'length')
     if (this.closed) throw closedError({ reason: 'guest memory' })
-    if (length === 0 && !this.#isEnd(gpa)) this.#find(gpa, 0)
-    for (let at = gpa; at < gpa + length; ) {
-      const chunk = this.#find(at, length)
-      at = chunk.gpa + chunk.size
-    }
+    let at = gpa
+    do {
+      const region = this.#regions[this.#regionAt(at)]
+      if (region !== undefined) at = region.gpa + region.size
+      else if (length === 0 && this.#isEnd(gpa)) return
+      else throw fault(at, length)
+    } while (at < gpa + length)
   }
 
   /** An empty range may also stand just behind the last byte of a region. */
@@ -319,16 +342,32 @@ function fault(gpa: number, size: number, reason?: string): KvmError {
   })
 }
 
+/**
+ * A buffer that users may get. Not to be transferred: Node lets go of the memory when the thread
+ * ends that the buffer came from, whoever has it then.
+ */
+function sharedBuffer(native: Binding, region: Region, offset: number, size: number): ArrayBuffer {
+  const buffer = native.regionBuffer(region.handle, offset, size, 1)
+  markAsUntransferable(buffer)
+  return buffer
+}
+
+const tooLong = (length: number) => outOfRange('length', 'what fits in one array', length)
+
+/** Runs `make`; V8's error for an array that is too long becomes one with a code. */
+function ofLength(length: number, make: () => Uint8Array): Uint8Array {
+  try {
+    return make()
+  } catch (error) {
+    if (error instanceof RangeError) throw tooLong(length)
+    throw error
+  }
+}
+
 function createRegion(native: Binding, size: number): Handle {
   const handle = native.createRegion(size)
   if (typeof handle === 'number') throw kvmError(handle, { syscall: 'memfd_create', size })
   return handle
-}
-
-function* chunksOf(native: Binding, region: Region): Generator<Chunk> {
-  for (let offset = 0; offset < region.size; offset += CHUNK) {
-    yield new Chunk(native, region, offset)
-  }
 }
 
 function checkedLayout(layout: readonly MemoryRange[]): MemoryRange[] {
