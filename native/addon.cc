@@ -1,6 +1,7 @@
 // What src/binding.ts declares: the cold functions, as thin as can be. Each takes handles and
 // numbers, calls one native function and gives its Result.
 #include <napi.h>
+#include <sys/mman.h>
 
 #include "bound.h"
 #include "convert.h"
@@ -140,13 +141,30 @@ Napi::Value find_object(Info info) {
   return wrap(info.Env(), std::move(object));
 }
 
+// SAFETY: the memory is ours and not V8's: whoever detaches the buffers blinds JavaScript, but what
+// native code reads and writes stays mapped.
+bool share_memory(Napi::Env env, Environment& environment, Napi::Object exports) {
+  Ref<Mapping> memory = Mapping::map(-1, kScratchSize + sizeof(uint32_t), PROT_READ | PROT_WRITE,
+                                     MAP_PRIVATE | MAP_ANONYMOUS);
+  if (!memory) {
+    Napi::Error::New(env, "out of memory").ThrowAsJavaScriptException();
+    return false;
+  }
+  environment.scratch = memory->data();
+  environment.chosen = reinterpret_cast<const uint32_t*>(memory->data() + kScratchSize);
+  Napi::Value scratch = external_buffer(env, memory, 0, kScratchSize, {});
+  Napi::Value chosen = external_buffer(env, memory, kScratchSize, sizeof(uint32_t), {});
+  if (env.IsExceptionPending()) return false;
+  exports.Set("scratch", scratch);
+  exports.Set("chosen", Napi::Uint32Array::New(env, 1, chosen.As<Napi::ArrayBuffer>(), 0));
+  environment.memory = std::move(memory);
+  return true;
+}
+
 Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   auto* environment = new Environment;
   env.SetInstanceData(environment);
-  Napi::ArrayBuffer scratch = Napi::ArrayBuffer::New(env, kScratchSize);
-  environment->scratch = static_cast<uint8_t*>(scratch.Data());
-  environment->scratch_ref = Napi::Persistent(static_cast<Napi::Object>(scratch));
-  exports.Set("scratch", scratch);
+  if (!share_memory(env, *environment, exports)) return exports;
   add_run_function(env, exports);
   const auto add = [&](const char* name, Napi::Value (*function)(Info)) {
     exports.Set(name, Napi::Function::New(env, function, name));

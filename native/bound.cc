@@ -138,10 +138,6 @@ void add_run_function(Napi::Env env, Napi::Object exports) {
   Environment& environment = *env_data(env);
   environment.tid = current_tid();
   environment.runnable = Ref<RunTable>::adopt(new RunTable);
-  Napi::Uint32Array chosen = Napi::Uint32Array::New(env, 1);
-  environment.chosen = chosen.Data();
-  environment.chosen_ref = Napi::Persistent(static_cast<Napi::Object>(chosen));
-  exports.Set("chosen", chosen);
   napi_value function = nullptr;
   if (napi_create_function(env, "run", NAPI_AUTO_LENGTH, bound_run, &environment, &function) ==
       napi_ok) {

@@ -8,7 +8,7 @@
 
 namespace node_kvm {
 
-// run() and the memory, `chosen`, in which JavaScript says which vCPU: the `slot` of its handle.
+// run(): the vCPU whose `slot` JavaScript has put into the environment's `chosen`.
 void add_run_function(Napi::Env env, Napi::Object exports);
 
 // ioctl(request, argument?) on every file; kick() on a vCPU, and its `slot`.

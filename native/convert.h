@@ -19,12 +19,11 @@ namespace node_kvm {
 
 // What one environment (the main thread's or a Worker's) owns.
 struct Environment {
+  Ref<Mapping> memory;         // of the next and of `chosen`
   uint8_t* scratch = nullptr;  // where src/core encodes an ioctl's argument, see src/binding.ts
-  Napi::ObjectReference scratch_ref;
   pid_t tid = 0;  // its thread
   Ref<RunTable> runnable;
   const uint32_t* chosen = nullptr;  // which of `runnable` to run; JavaScript writes it
-  Napi::ObjectReference chosen_ref;
   Napi::FunctionReference dispatch;
   Ref<ExitQueue> exits;
   uv_async_t* async = nullptr;  // wakes this environment for what `exits` holds

@@ -3,6 +3,7 @@
 
 import { createRequire } from 'node:module'
 import { fileURLToPath } from 'node:url'
+import { markAsUntransferable } from 'node:worker_threads'
 import { StructView } from './uapi/index.js'
 
 /** Not an error number: refusals of the native layer itself (native/base.h has the same). */
@@ -152,6 +153,9 @@ function load(): Binding {
   const native: Native = chosen
     ? require(chosen)
     : (require('node-gyp-build') as (root: string) => Native)(packageRoot)
+  // What native code writes must not turn up in another thread.
+  markAsUntransferable(native.scratch)
+  markAsUntransferable(native.chosen.buffer)
   return Object.assign(Object.create(null), native, { view: new StructView(native.scratch) })
 }
 

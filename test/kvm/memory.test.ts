@@ -266,9 +266,17 @@ describe('views', () => {
 
 test('the scratch memory cannot be taken away from under the addon', () => {
   using guest = createGuest(HALT)
-  const { native } = guest.vcpu as unknown as { native: { scratch: ArrayBuffer } }
-  const rip = BigInt(ENTRY)
-  expect(guest.vcpu.getRegs().rip).toBe(rip)
-  expect(() => structuredClone(native.scratch, { transfer: [native.scratch] })).toThrow()
-  expect(guest.vcpu.getRegs().rip).toBe(rip)
+  type Internals = { native: { scratch: ArrayBuffer; chosen: Uint32Array } }
+  const { native } = guest.vcpu as unknown as Internals
+  for (const buffer of [native.scratch, native.chosen.buffer as ArrayBuffer]) {
+    const size = buffer.byteLength
+    try {
+      structuredClone(buffer, { transfer: [buffer] })
+    } catch (error) {
+      expect(error).toMatchObject({ name: 'DataCloneError' })
+    }
+    expect(buffer.byteLength).toBe(size)
+  }
+  expect(guest.vcpu.getRegs().rip).toBe(BigInt(ENTRY))
+  expect(guest.vcpu.run().type).toBe('hlt')
 })
