@@ -15,6 +15,7 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { delimiter, join, resolve } from 'node:path'
+import { flattenModules } from './kernel-modules.mjs'
 import { extractVmlinux } from './vmlinux.mjs'
 
 /** Where downloads and what is made of them stay; `NODE_KVM_LAB_CACHE` moves it. */
@@ -182,7 +183,8 @@ function makeKernel(metapackage, folder) {
   const modules = join(unpacked, 'lib', 'modules', /** @type {string} */ (release), 'kernel')
   for (const unused of UNUSED_MODULES)
     rmSync(join(modules, unused), { recursive: true, force: true })
-  renameSync(modules, join(folder, 'modules'))
+  mkdirSync(join(folder, 'modules'))
+  flattenModules(modules, join(folder, 'modules'))
   const bzImage = join(folder, 'vmlinuz')
   renameSync(join(unpacked, 'boot', `vmlinuz-${release}`), bzImage)
   writeFileSync(join(folder, 'vmlinux'), extractVmlinux(readFileSync(bzImage)))
