@@ -1,13 +1,23 @@
 import { defineConfig } from 'vitest/config'
 
-// Three projects by what a test needs: nothing, /dev/kvm, or hardware semantics (the lab).
-// No retries anywhere: a test that fails once has found something.
+// One project for each thing a test may need: nothing, /dev/kvm, a process of its own, the npm
+// registry, the lab. No retries: a test that fails once has found something.
+const project = (name: string, testTimeout = 20_000) => ({
+  extends: true as const,
+  test: { name, include: [`test/${name}/**/*.test.ts`], testTimeout, hookTimeout: testTimeout },
+})
+
 export default defineConfig({
   oxc: { target: 'node20' },
   test: {
     pool: 'forks',
-    retry: 0,
-    testTimeout: 20_000,
-    include: ['test/{unit,kvm,process}/**/*.test.ts'],
+    reporters: ['default', './tools/count-reporter.mjs'],
+    projects: [
+      project('unit'),
+      project('kvm'),
+      project('process', 60_000),
+      project('package', 300_000),
+      project('lab', 900_000),
+    ],
   },
 })

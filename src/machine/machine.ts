@@ -2,7 +2,13 @@
 
 import { readFile } from 'node:fs/promises'
 import type { Duplex } from 'node:stream'
-import { type BootState, layOutRam, loadLinux } from '../boot/index.js'
+import {
+  type BootState,
+  layOutRam,
+  loadLinux,
+  PC_INTERRUPT_OVERRIDES,
+  placeAcpi,
+} from '../boot/index.js'
 import { AbortError, KvmError } from '../core/errors.js'
 import type { Exit } from '../core/exits.js'
 import { Kvm } from '../core/kvm.js'
@@ -53,6 +59,9 @@ export interface MachineEnd {
 const IDENTITY_MAP_GPA = 0xfffb_c000
 const TSS_GPA = 0xfffb_d000
 
+// KERNEL: KVM connects the timer, ISA interrupt 0, to pin 0 of its IOAPIC and not, as PCs do, to 2.
+const interruptOverrides = PC_INTERRUPT_OVERRIDES.filter(({ irq }) => irq !== 0)
+
 /**
  * A PC-like machine that boots Linux: vCPUs on threads of their own, interrupt controllers and timer
  * in the kernel, a serial port, clock, keyboard controller.
@@ -88,6 +97,7 @@ export class Machine implements AsyncDisposable {
       ram: memory.ranges,
       holdSerialInput,
       onReset: () => this.#finish({ reason: 'reset' }),
+      onPowerOff: () => this.#finish({ reason: 'powerOff' }),
     })
   }
 
@@ -107,7 +117,8 @@ export class Machine implements AsyncDisposable {
     let machine: Machine | undefined
     try {
       machine = new Machine(kvm, cpus, ram, holdSerialInput)
-      machine.#start(loadLinux(ram, { kernel: kernel!, initrd, cmdline, protocol }))
+      const acpi = placeAcpi(ram, { cpus: machine.vcpus.map(({ id }) => id), interruptOverrides })
+      machine.#start(loadLinux(ram, { kernel: kernel!, initrd, cmdline, protocol, ...acpi }))
       return machine
     } catch (error) {
       await machine?.close()
@@ -185,6 +196,11 @@ export class Machine implements AsyncDisposable {
   #finish(end: MachineEnd): void {
     this.#end ??= end
     for (const vcpu of this.vcpus) vcpu.requestStop()
+  }
+
+  /** Presses the power button: a guest that listens to ACPI shuts itself down. */
+  pressPowerButton(): void {
+    this.#platform.power.pressPowerButton()
   }
 
   /** Ends the run, wherever the guest is. Resolves when no vCPU runs any more. */

@@ -3,12 +3,16 @@
 import type { MemoryRange } from '../core/memory.js'
 import type { Vm } from '../core/vm.js'
 import {
+  ACPI_SCI_IRQ,
+  AcpiPm,
   I8042,
   type InterruptLine,
   MmioBus,
   POST_CODE_PORT,
   PortBus,
   PostCodePort,
+  RESET_CONTROL_PORT,
+  ResetControl,
   RTC_IRQ,
   RTC_PORT,
   RtcCmos,
@@ -27,6 +31,8 @@ export interface PlatformOptions {
   readonly holdSerialInput: boolean
   /** The guest asked for a reset. */
   readonly onReset: () => void
+  /** The guest switched the machine off. */
+  readonly onPowerOff: () => void
 }
 
 /** The devices of a PC that have no bus to be found on. */
@@ -34,11 +40,12 @@ export class Platform {
   readonly ports = new PortBus()
   readonly mmio = new MmioBus()
   readonly serial: Serial16550
+  readonly power: AcpiPm
   readonly #rtc: RtcCmos
 
   constructor(vm: Vm, options: PlatformOptions) {
     const a20 = { enabled: true }
-    const { onReset } = options
+    const { onReset, onPowerOff } = options
     this.serial = new Serial16550({
       irq: interruptLine(vm, SERIAL_PORTS.com1.irq),
       holdInput: options.holdSerialInput,
@@ -49,6 +56,9 @@ export class Platform {
     this.ports.add(RTC_PORT, 2, this.#rtc)
     this.ports.add(POST_CODE_PORT, 1, new PostCodePort())
     this.ports.add(SYSTEM_CONTROL_PORT, 1, new SystemControlPort({ onReset, a20 }))
+    this.power = new AcpiPm({ sci: interruptLine(vm, ACPI_SCI_IRQ), onPowerOff })
+    this.power.attach(this.ports)
+    this.ports.add(RESET_CONTROL_PORT, 1, new ResetControl(onReset))
     new I8042({ irq: interruptLine(vm, 1), onReset, a20 }).attach(this.ports)
   }
 

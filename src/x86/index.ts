@@ -7,7 +7,7 @@
  * Architecture Instruction Set Extensions Programming Reference), TLFS (Hypervisor Top Level
  * Functional Specification).
  *
- * @module
+ * @packageDocumentation
  */
 
 export * from './bitfields.js'

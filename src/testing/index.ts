@@ -1,0 +1,3 @@
+// The harness for hardware-feature tests. Nothing of it is public yet.
+
+export {}
