@@ -8,6 +8,8 @@
 namespace node_kvm {
 namespace {
 
+constexpr uint32_t kTdxInitVcpu = 2;
+
 // Bytes the kernel uses of a command's struct that holds no address; 0 for a command without one.
 // The CPUID tables of TDX end in as many entries as they say.
 size_t plain_size(const EncryptRequest& request) {
@@ -57,6 +59,12 @@ Result issue(File& file, EncryptRequest& request, uint64_t data) {
 Result memory_encrypt_op(File& file, EncryptRequest& request) {
   uint32_t key = request.tdx ? kTdxCommands + request.command : request.command;
   const PointerStruct* layout = find_pointer_struct(kMemoryEncryptOp, key);
+  if (request.tdx && request.command == kTdxInitVcpu) {
+    uint64_t value = 0;  // not an address: the vCPU's first RCX
+    if (request.size < sizeof(value)) return kBufferTooSmall;
+    std::memcpy(&value, request.data, sizeof(value));
+    return issue(file, request, value);
+  }
   if (layout == nullptr) {
     size_t needed = plain_size(request);
     if (needed > request.size) return kBufferTooSmall;

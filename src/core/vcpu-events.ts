@@ -71,10 +71,11 @@ export abstract class VcpuEvents extends VcpuMce {
 
   /**
    * Queues an external interrupt, where the interrupt controllers are not in the kernel (or, with a
-   * split irqchip, as ExtINT).
+   * split irqchip, as ExtINT). It replaces one that is queued: look at
+   * {@link RunState.readyForInterruptInjection} before.
    *
    * @ioctl KVM_INTERRUPT (KVM API 4.16)
-   * @throws KvmError `EEXIST` when one is queued already, `ENXIO` with an in-kernel PIC.
+   * @throws KvmError `ENXIO` with an in-kernel PIC; `EEXIST`, with a split irqchip, when one is queued.
    */
   interrupt(vector: number): void {
     this.native.view.u32[0] = integer(vector, 'vector', 0, 255)

@@ -11,9 +11,10 @@ import {
 import { AbortError, capabilityMissing, closedError, KvmError, kvmError } from './errors.js'
 import { type Exit, ExitTable } from './exits.js'
 import { RunState } from './run-state.js'
+import { restoreVcpuState, saveVcpuState, type VcpuState } from './state-vcpu.js'
 import { SyncRegs } from './sync-regs.js'
 import { callback, instance, invalidArgType, object, outOfRange } from './validate.js'
-import { VcpuControl } from './vcpu-control.js'
+import { VcpuEncryption } from './vcpu-encryption.js'
 import { type ExitHandler, VcpuThread } from './vcpu-thread.js'
 import type { Vm } from './vm.js'
 
@@ -29,7 +30,7 @@ export interface RunOptions {
  * A virtual CPU. One thread at a time may use it; a call that finds it in use by another throws
  * `ERR_KVM_BUSY`.
  */
-export class Vcpu extends VcpuControl {
+export class Vcpu extends VcpuEncryption {
   /** What passes between KVM and the VMM at every entry and exit. */
   readonly runState: RunState
   readonly #handle: VcpuHandle
@@ -193,6 +194,30 @@ export class Vcpu extends VcpuControl {
   override close(): void {
     this.#thread?.stop()
     super.close()
+  }
+
+  /**
+   * Everything KVM keeps for this vCPU, as a plain value: CPUID, registers, MSRs, FPU, LAPIC, nested
+   * state, what is pending. Not saved: guest RAM, the VM's own state ({@link Vm.saveState}), and what
+   * the VMM chose (debugging, signal mask, enabled capabilities, Xen attributes).
+   *
+   * The instruction of the last exit is finished first, see {@link completeIo}. Stop the VM's other
+   * vCPUs as well: they may send this one interrupts. Needs the VM and its {@link Kvm} open.
+   *
+   * @throws KvmError `ERR_KVM_IO_PENDING` when that instruction needs another answer.
+   */
+  saveState(): VcpuState {
+    return saveVcpuState(this)
+  }
+
+  /**
+   * Makes this vCPU what {@link saveState} saw. It must be one that has not run yet, in a VM with the
+   * same interrupt controllers, enabled capabilities and guest RAM in place: some MSRs point there.
+   *
+   * @throws KvmError naming the first part that this host refuses; the vCPU is then of no more use.
+   */
+  restoreState(state: VcpuState): void {
+    restoreVcpuState(this, state)
   }
 
   /**

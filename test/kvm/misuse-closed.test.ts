@@ -22,12 +22,14 @@ function membersOf(prototype: object): { methods: string[]; getters: string[] } 
 // Two of everything, made and closed in turn, so that valid arguments can be given to closed objects.
 let closed: Guest
 let open: Guest
+let state: unknown
 let regs: Record<'regs' | 'sregs' | 'fpu' | 'events' | 'xsave', unknown>
 
 beforeAll(() => {
   closed = createGuest(HALT)
   open = createGuest(HALT)
   const { vcpu } = open
+  state = vcpu.saveState()
   regs = {
     regs: vcpu.getRegs(),
     sregs: vcpu.getSregs(),
@@ -87,6 +89,12 @@ const valid: Record<string, () => unknown[]> = {
   preFaultMemory: () => [0, 4096],
   populateMemory: () => [0, 4096],
   setSignalMask: () => [0n],
+  hasDeviceAttr: () => [0, 0],
+  getDeviceAttr: () => [0, 0],
+  setDeviceAttr: () => [0, 0, 0n],
+  memoryEncryptOp: () => [{ id: 2, struct: new Uint8Array(8) }],
+  tdxInitMemRegion: () => [0, new Uint8Array(4096)],
+  restoreState: () => [state],
   view: () => [0, 1],
   read: () => [0, 1],
   write: () => [0, Uint8Array.of(1)],
