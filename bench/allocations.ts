@@ -23,6 +23,7 @@ export async function bytesAllocated(block: Block, count: number): Promise<numbe
     const bytes = await growth(block, count)
     if (bytes === undefined || overhead === undefined) continue
     least = Math.min(least ?? Infinity, Math.max(0, bytes - overhead))
+    if (least === 0) break
   }
   return least
 }

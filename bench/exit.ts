@@ -11,7 +11,7 @@ import { compare } from './harness.js'
 import { allocationRow, type Report, type Row, row } from './report.js'
 import { syncRegsRows } from './sync-regs.js'
 
-const ALLOCATION_EXITS = 100_000
+const ALLOCATION_EXITS = 50_000
 
 /** Port, MMIO and bare exits, allocations, sync regs. */
 export const benchmark: Benchmark = async (context): Promise<Report> => {

@@ -14,7 +14,7 @@ export interface Sides {
 
 /** How long to measure. */
 export interface Effort {
-  /** Length of one block of one side. */
+  /** Length of a block, on the average of both sides. */
   blockMs: number
   /** Pairs of blocks in a round. */
   pairs: number
@@ -54,7 +54,7 @@ export function compare(loops: Loops, sides: () => Sides, effort: Effort): Compa
   for (let round = 0; round < effort.rounds; round++) {
     const { c, ours } = sides()
     warmUp(loops, { c, ours }, round === 0 ? effort.warmUpMs : effort.warmUpMs / 10)
-    const count = blockSize(loops, c, effort.blockMs)
+    const count = pairSize(loops, { c, ours }, effort.blockMs)
     const time = (block: Block): Sample => {
       const wallStart = loops.wallTime()
       const cpuStart = loops.cpuTime()
@@ -119,13 +119,15 @@ function warmUp(loops: Loops, { c, ours }: Sides, milliseconds: number): void {
   } while (loops.wallTime() < end)
 }
 
-function blockSize(loops: Loops, block: Block, milliseconds: number): number {
+/** How many operations last `milliseconds` on the average of both sides. */
+function pairSize(loops: Loops, { c, ours }: Sides, milliseconds: number): number {
   const probe = 100
   let fastest = Infinity
   for (let i = 0; i < 5; i++) {
     const start = loops.wallTime()
-    block(probe)
+    c(probe)
+    ours(probe)
     fastest = Math.min(fastest, (loops.wallTime() - start) / probe)
   }
-  return Math.max(10, Math.round((milliseconds * 1e6) / fastest))
+  return Math.max(10, Math.round((2 * milliseconds * 1e6) / fastest))
 }
