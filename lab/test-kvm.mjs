@@ -7,7 +7,8 @@ import { join } from 'node:path'
 
 const SECONDS = 1200
 const out = mkdtempSync(join(tmpdir(), 'node-kvm-lab-'))
-const command = 'NODE_KVM_COUNTS=/lab/out/counts.json exec node_modules/.bin/vitest run --project kvm'
+const command =
+  'NODE_KVM_COUNTS=/lab/out/counts.json exec node_modules/.bin/vitest run --project kvm'
 const lab = [join(import.meta.dirname, 'run.mjs'), '--timeout', String(SECONDS), '--out', out]
 const { status } = spawnSync(process.execPath, [...lab, '--', 'sh', '-c', command], {
   cwd: join(import.meta.dirname, '..'),

@@ -52,7 +52,10 @@ export async function run(args: string[]): Promise<number> {
       protocol: values.protocol as 'auto' | 'linux64' | 'pvh',
     },
   })
-  return await runOnTerminal(machine, values.timeout === undefined ? undefined : Number(values.timeout))
+  return await runOnTerminal(
+    machine,
+    values.timeout === undefined ? undefined : Number(values.timeout),
+  )
 }
 
 async function runOnTerminal(machine: Machine, timeout: number | undefined): Promise<number> {

@@ -52,7 +52,7 @@ beforeAll(() => {
   const script = (Object.keys(boots) as (keyof typeof boots)[]).map(command).join('\n')
   const lab = [join(root, 'lab', 'run.mjs'), '--timeout', '800', '--', 'sh', '-c', script]
   const { stdout } = spawnSync(process.execPath, lab, { cwd: root, encoding: 'utf8' })
-  for (const [, name, output, status] of stdout.matchAll(/<(\w+)>\r?\n([^]*?)<status (\d+)>/g)) {
+  for (const [, name, output, status] of stdout.matchAll(/<(\w+)>\r?\n([\s\S]*?)<status (\d+)>/g)) {
     results.set(name!, { output: output!, status: Number(status) })
   }
 }, 900_000)
