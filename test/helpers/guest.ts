@@ -62,9 +62,10 @@ function enterRealMode(vcpu: Vcpu): void {
   vcpu.setSregs(sregs)
 }
 
+/** Long mode in that ring, the first 1 GiB mapped one to one. */
 // One table of each level; 2 MiB pages, so that CPUs without 1 GiB pages do. Descriptor tables stay
 // empty: the code loads no segment and takes no interrupt.
-function enterLongMode(vcpu: Vcpu, memory: GuestMemory, ring: 0 | 3): void {
+export function enterLongMode(vcpu: Vcpu, memory: GuestMemory, ring: 0 | 3): void {
   const userWritablePresent = 7n
   memory.writeU64(TABLES, BigInt(TABLES + PAGE) | userWritablePresent)
   memory.writeU64(TABLES + PAGE, BigInt(TABLES + 2 * PAGE) | userWritablePresent)
