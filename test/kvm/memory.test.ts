@@ -226,7 +226,7 @@ describe('views', () => {
     const view = memory.view(0, 16)
     const transfer = [view.buffer as ArrayBuffer]
     for (const options of [{}, { transfer }]) {
-      let copy = new Uint8Array(16)
+      let copy: Uint8Array = new Uint8Array(16)
       try {
         copy = structuredClone(view, options)
       } catch (error) {
