@@ -56,8 +56,9 @@ Ref<VcpuThread> VcpuThread::start(Ref<Vcpu> vcpu, Ref<ExitQueue> queue, uint32_t
 void VcpuThread::loop() {
   pid_t tid = current_tid();
   tid_.store(tid);
-  Result status = 0;
-  for (;;) {
+  // Here and not at the first run: a tid that is used again would pass for one that is prepared.
+  Result status = prepare_thread_for_kicks();
+  while (status >= 0) {
     {
       std::lock_guard<std::mutex> lock(mutex_);
       if (stop_) break;
@@ -71,6 +72,12 @@ void VcpuThread::loop() {
     }
     queue_->push({Ref<VcpuThread>(this), status, false});
     if (!wait_for_answer()) break;
+  }
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    ended_ = true;
+    // What stop() asked of this thread must not end a run of the next one.
+    vcpu_->withdraw(Vcpu::kStop);
   }
   queue_->push({Ref<VcpuThread>(this), status, true});
 }
@@ -87,12 +94,12 @@ void VcpuThread::resume() {
   changed_.notify_one();
 }
 
+// ORDER: the request is made under the lock, so that the thread's end withdraws it or prevents it.
 void VcpuThread::stop() {
-  {
-    std::lock_guard<std::mutex> lock(mutex_);
-    stop_ = true;
-    changed_.notify_one();
-  }
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (ended_) return;
+  stop_ = true;
+  changed_.notify_one();
   vcpu_->request(Vcpu::kStop);
 }
 

@@ -75,6 +75,7 @@ class VcpuThread final : public Object {
   std::condition_variable changed_;
   bool parked_ = false;
   bool stop_ = false;
+  bool ended_ = false;
 };
 
 }  // namespace node_kvm

@@ -34,18 +34,20 @@ void forget(Environment& environment, VcpuThread* thread) {
   }
 }
 
+// Guests that exit all the time can fill the queue faster than it is emptied: after so many exits,
+// timers and other callbacks get their turn.
+constexpr int kExitsPerTurn = 64;
+
 void on_async(uv_async_t* async) {
-  auto* environment = static_cast<Environment*>(async->data);
-  if (environment == nullptr) return;
-  Ref<ExitQueue> exits = environment->exits;
-  Napi::HandleScope scope(environment->dispatch.Env());
+  auto& environment = *static_cast<Environment*>(async->data);
+  Napi::HandleScope scope(environment.dispatch.Env());
   ExitQueue::Entry entry;
-  while (exits->pop(&entry)) {
-    if (entry.ended) forget(*environment, entry.thread.get());
-    if (call_dispatch(*environment, entry) && !entry.ended) entry.thread->resume();
-    // A callback may have ended the environment (process.exit() in a Worker).
-    if (async->data == nullptr) return;
+  for (int i = 0; i < kExitsPerTurn; i++) {
+    if (!environment.exits->pop(&entry)) return;
+    if (entry.ended) forget(environment, entry.thread.get());
+    if (call_dispatch(environment, entry) && !entry.ended) entry.thread->resume();
   }
+  ::uv_async_send(async);
 }
 
 // Runs on the environment's thread before anything of it is gone. No vCPU thread survives it.

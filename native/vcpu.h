@@ -26,6 +26,8 @@ class Vcpu final : public File {
   Result run(pid_t tid);
   // Ends the run that is under way; without one, the next run ends at once. THREAD: any.
   void request(uint32_t bits);
+  // Takes back what nobody has acted on. THREAD: any.
+  void withdraw(uint32_t bits) { requests_.fetch_and(~bits, std::memory_order_seq_cst); }
   // An entry that runs no guest instruction: it finishes the port, memory, MSR or hypercall access
   // of the last exit. kCompleted, or 0 with a new exit: the same instruction asks for more. What
   // request() was told meanwhile still ends the next run.

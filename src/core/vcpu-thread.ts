@@ -65,6 +65,7 @@ export class VcpuThread {
   onExit(status: number, ended: boolean): boolean {
     if (ended) {
       running[this.#index] = undefined
+      if (status < 0 && !this.#stopping) this.#fail(kvmError(status, { ioctl: 'KVM_RUN' }))
       if (this.#failure) this.#settle.reject(this.#failure.error)
       else this.#settle.resolve()
       return false
@@ -76,8 +77,10 @@ export class VcpuThread {
     }
     try {
       const answer = this.#handler(status > 0 ? this.#exits.intr : this.#exits.current)
-      if (answer === undefined) return true
-      answer.then(
+      if (typeof (answer as PromiseLike<void> | undefined)?.then !== 'function') return true
+      // Through a promise of our own: a thenable may call back twice, and the second time would
+      // answer an exit that nobody has seen.
+      Promise.resolve(answer).then(
         () => this.#native.resumeThread(this.#thread),
         (error) => this.#fail(error),
       )

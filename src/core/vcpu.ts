@@ -73,6 +73,7 @@ export class Vcpu extends VcpuEncryption {
    * @throws AbortError when `signal` is aborted.
    */
   run(options?: RunOptions): Exit {
+    if (this.#thread !== undefined) throw this.#busy()
     if (options !== undefined) return this.#runLimited(options)
     const status = this.#enter()
     return status === undefined ? this.#exits.current : this.#resolveRun(status)
@@ -151,11 +152,7 @@ export class Vcpu extends VcpuEncryption {
   start(handler: ExitHandler): void {
     callback(handler, 'handler')
     if (this.closed) throw closedError({ vcpuId: this.id })
-    if (this.#thread !== undefined) {
-      throw new KvmError('ERR_KVM_BUSY', undefined, 'the vCPU already runs on a thread', {
-        vcpuId: this.id,
-      })
-    }
+    if (this.#thread !== undefined) throw this.#busy()
     const thread = new VcpuThread(this.native, this.#handle, this.#exits, handler)
     const forget = () => {
       if (this.#thread === thread) this.#thread = undefined
@@ -163,6 +160,11 @@ export class Vcpu extends VcpuEncryption {
     this.#thread = thread
     this.#ended = thread.ended
     thread.ended.then(forget, forget)
+  }
+
+  #busy(): KvmError {
+    const text = 'the vCPU runs on a thread of its own'
+    return new KvmError('ERR_KVM_BUSY', undefined, text, { vcpuId: this.id })
   }
 
   #ended: Promise<void> | undefined
