@@ -4,10 +4,25 @@
  * @packageDocumentation
  */
 
+export type {
+  CapabilityParameters,
+  NoArguments,
+  Switch,
+  VcpuCapabilityArguments,
+  VcpuCapabilityName,
+  VmCapabilityArguments,
+  VmCapabilityName,
+} from './core/capability-arguments.js'
+export type { CapabilityName } from './core/capability-number.js'
+export { Device } from './core/device.js'
+export type { EnableCap } from './core/enable-cap.js'
+export type { EncryptCommand, EncryptTarget } from './core/encrypt-command.js'
 export { AbortError, KvmError, type KvmErrorDetails } from './core/errors.js'
+export { EventFd, type EventFdOptions } from './core/event-fd.js'
 export type * from './core/exits.js'
 export { KvmFile } from './core/file.js'
 export { type GuestDebugOptions, guestDebug, type HardwareBreakpoint } from './core/guest-debug.js'
+export { GuestMemfd } from './core/guest-memfd.js'
 export type { HostLimits } from './core/host-capabilities.js'
 export type { HostCpu } from './core/host-cpu.js'
 export type { HostCpuid, HostCpuidLeaf } from './core/host-cpuid.js'
@@ -30,12 +45,23 @@ export {
 export type { HostVmx } from './core/host-vmx.js'
 export { Kvm } from './core/kvm.js'
 export { GuestMemory, type MemoryRange } from './core/memory.js'
+export { PlainFile } from './core/plain-file.js'
 export type * from './core/rare-exits.js'
 export { GUEST_SSP_REG_ID, msrRegId } from './core/reg-id.js'
 export type { RunState } from './core/run-state.js'
+export { Sev, type SevInit, type SevLaunchStart, type SevPacket } from './core/sev.js'
+export {
+  SevMigration,
+  type SevReceiveStart,
+  type SevSendStart,
+} from './core/sev-migration.js'
+export { Snp, type SnpLaunchFinish, type SnpLaunchStart, type SnpLaunchUpdate } from './core/snp.js'
+export type { Stat, StatBucket, StatType, StatUnit, StatValue } from './core/stat.js'
 export { parseState, stringifyState } from './core/state-text.js'
 export { VCPU_STATE_VERSION, type VcpuState } from './core/state-vcpu.js'
+export { StatsFd } from './core/stats-fd.js'
 export type { SyncRegs } from './core/sync-regs.js'
+export { Tdx, type TdxCapabilities, type TdxInitVm } from './core/tdx.js'
 export type { RunOptions } from './core/vcpu.js'
 export { Vcpu } from './core/vcpu.js'
 export type { TdxVcpuCommand } from './core/vcpu-encryption.js'
@@ -43,8 +69,21 @@ export type { MsrEntry } from './core/vcpu-msrs.js'
 export type { NestedState } from './core/vcpu-nested.js'
 export type { Translation } from './core/vcpu-registers.js'
 export type { ExitHandler } from './core/vcpu-thread.js'
-export type { EnableCap, UserMemoryRegion } from './core/vm.js'
 export { Vm } from './core/vm.js'
+export type { ClockToSet } from './core/vm-clock.js'
+export type { EncryptedRegion } from './core/vm-confidential.js'
+export type { CreateDevice } from './core/vm-devices.js'
+export type { ClearDirtyLog } from './core/vm-dirty.js'
+export type { CoalescedZone, HypervEventfd, Ioeventfd, Irqfd } from './core/vm-events.js'
+export type { MsrFilter, MsrFilterRange, PmuEventFilter } from './core/vm-filters.js'
+export type { MemoryAttributes, UserMemoryRegion, UserMemoryRegion2 } from './core/vm-memory.js'
+export type { MsiToSignal } from './core/vm-routing.js'
+export type {
+  XenEvtchnEventFd,
+  XenHvmAttrToSet,
+  XenHvmConfig,
+  XenSharedInfo,
+} from './core/vm-xen.js'
 export {
   Machine,
   type MachineBoot,

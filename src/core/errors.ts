@@ -28,6 +28,8 @@ export interface KvmErrorDetails {
   capability?: string
   /** What went wrong in words, and what to do. */
   reason?: string
+  /** The same for each `code` that it can end in. */
+  reasons?: Readonly<Record<string, string>>
   cause?: unknown
 }
 
@@ -73,7 +75,8 @@ export class KvmError extends Error {
     const facts = describe(details)
     const where = call && facts ? `${call} (${facts})` : (call ?? facts)
     const message = [where ? `${code}: ${text}, ${where}` : `${code}: ${text}`]
-    if (details.reason) message.push(details.reason)
+    const reason = details.reason ?? details.reasons?.[code]
+    if (reason) message.push(reason)
     super(message.join(': '), details.cause === undefined ? {} : { cause: details.cause })
     this.code = code
     this.errno = errno

@@ -5,6 +5,12 @@ import {
   decodeKvmCpuidEntry2,
   decodeKvmMsrEntry,
   encodeKvmMsrEntry,
+  KVM_CAP_EXT_CPUID,
+  KVM_CAP_EXT_EMUL_CPUID,
+  KVM_CAP_GET_MSR_FEATURES,
+  KVM_CAP_MCE,
+  KVM_CAP_SYS_ATTRIBUTES,
+  KVM_CAP_SYS_HYPERV_CPUID,
   KVM_CHECK_EXTENSION,
   KVM_GET_API_VERSION,
   KVM_GET_EMULATED_CPUID,
@@ -12,12 +18,16 @@ import {
   KVM_GET_MSR_INDEX_LIST,
   KVM_GET_MSRS,
   KVM_GET_SUPPORTED_CPUID,
+  KVM_GET_SUPPORTED_HV_CPUID,
   KVM_GET_VCPU_MMAP_SIZE,
   KVM_X86_GET_MCE_CAP_SUPPORTED,
   type KvmCpuidEntry2,
 } from '../uapi/index.js'
+import { type CapabilityName, capabilityNumber } from './capability-number.js'
+import { checkName, DeviceAttributes } from './device-attributes.js'
 import { KvmError, kvmError } from './errors.js'
 import { KvmFile } from './file.js'
+import { FileCapabilities } from './file-capabilities.js'
 import { explainOpenError } from './open-error.js'
 import { filePath, list, uint32 } from './validate.js'
 import { Vm } from './vm.js'
@@ -35,8 +45,13 @@ const CPUID_ENTRY = 40
  * Closing it does not touch the VMs it created.
  */
 export class Kvm extends KvmFile {
+  readonly #capabilities: FileCapabilities
+  readonly #attributes: DeviceAttributes
+
   private constructor(native: Binding, handle: FileHandle) {
     super(native, handle)
+    this.#capabilities = new FileCapabilities((capability) => this.checkExtension(capability))
+    this.#attributes = new DeviceAttributes(native, handle)
   }
 
   /**
@@ -95,24 +110,32 @@ export class Kvm extends KvmFile {
 
   /**
    * Creates a VM without RAM or vCPUs. `type` is one of `KVM_X86_DEFAULT_VM` (0),
-   * `KVM_X86_SW_PROTECTED_VM` and so on, as far as `KVM_CAP_VM_TYPES` has its bit.
+   * `KVM_X86_SW_PROTECTED_VM`, `KVM_X86_SEV_VM`, `KVM_X86_SEV_ES_VM`, `KVM_X86_SNP_VM`,
+   * `KVM_X86_TDX_VM`, as far as `KVM_CAP_VM_TYPES` has its bit.
    *
    * @ioctl KVM_CREATE_VM (KVM API 4.2)
+   * @throws KvmError `EINVAL` for a type that this host does not have.
    */
   createVm(type = 0): Vm {
     const handle = this.native.createVm(this.handle, uint32(type, 'type'))
-    if (typeof handle === 'number') throw kvmError(handle, { ioctl: 'KVM_CREATE_VM' })
+    if (typeof handle === 'number') {
+      throw kvmError(handle, {
+        ioctl: 'KVM_CREATE_VM',
+        reasons: { EINVAL: `this host has no VMs of type ${type}: see KVM_CAP_VM_TYPES` },
+      })
+    }
     return Vm.adopt(this.native, handle, this)
   }
 
   /**
-   * What the host's KVM says of a capability, by number: 0 when it is absent, else 1 or a value with
-   * the capability's own meaning. Ask the VM once there is one: some answers depend on it.
+   * What the host's KVM says of a capability: 0 when it is absent, else 1 or a value with the
+   * capability's own meaning. Ask the VM once there is one: some answers depend on it.
    *
+   * @param capability Its kernel name (`KVM_CAP_IRQCHIP`) or its number.
    * @ioctl KVM_CHECK_EXTENSION (KVM API 4.4)
    */
-  checkExtension(capability: number): number {
-    const number = uint32(capability, 'capability')
+  checkExtension(capability: CapabilityName | number): number {
+    const number = capabilityNumber(capability)
     return this.request(KVM_CHECK_EXTENSION, 'KVM_CHECK_EXTENSION', number)
   }
 
@@ -128,6 +151,7 @@ export class Kvm extends KvmFile {
    * @ioctl KVM_GET_SUPPORTED_CPUID (KVM API 4.46) @capability KVM_CAP_EXT_CPUID
    */
   getSupportedCpuid(): KvmCpuidEntry2[] {
+    this.#capabilities.require(KVM_CAP_EXT_CPUID)
     return this.#cpuid(KVM_GET_SUPPORTED_CPUID, 'KVM_GET_SUPPORTED_CPUID')
   }
 
@@ -137,7 +161,19 @@ export class Kvm extends KvmFile {
    * @ioctl KVM_GET_EMULATED_CPUID (KVM API 4.88) @capability KVM_CAP_EXT_EMUL_CPUID
    */
   getEmulatedCpuid(): KvmCpuidEntry2[] {
+    this.#capabilities.require(KVM_CAP_EXT_EMUL_CPUID)
     return this.#cpuid(KVM_GET_EMULATED_CPUID, 'KVM_GET_EMULATED_CPUID')
+  }
+
+  /**
+   * The leaves of Hyper-V that KVM can offer a guest. The nested ones are a vCPU's affair.
+   *
+   * @ioctl KVM_GET_SUPPORTED_HV_CPUID (KVM API 4.118)
+   * @capability KVM_CAP_SYS_HYPERV_CPUID
+   */
+  getSupportedHvCpuid(): KvmCpuidEntry2[] {
+    this.#capabilities.require(KVM_CAP_SYS_HYPERV_CPUID)
+    return this.#cpuid(KVM_GET_SUPPORTED_HV_CPUID, 'KVM_GET_SUPPORTED_HV_CPUID')
   }
 
   /**
@@ -156,6 +192,7 @@ export class Kvm extends KvmFile {
    * @ioctl KVM_GET_MSR_FEATURE_INDEX_LIST (KVM API 4.3) @capability KVM_CAP_GET_MSR_FEATURES
    */
   getMsrFeatureIndexList(): number[] {
+    this.#capabilities.require(KVM_CAP_GET_MSR_FEATURES)
     return this.#indexList(KVM_GET_MSR_FEATURE_INDEX_LIST, 'KVM_GET_MSR_FEATURE_INDEX_LIST')
   }
 
@@ -165,12 +202,14 @@ export class Kvm extends KvmFile {
    * @ioctl KVM_GET_MSRS (KVM API 4.18) @capability KVM_CAP_GET_MSR_FEATURES
    */
   getMsrs(indices: readonly number[]): Map<number, bigint> {
+    const checked = list(indices, 'indices').map((index) => uint32(index, 'index'))
+    this.#capabilities.require(KVM_CAP_GET_MSR_FEATURES)
     const values = new Map<number, bigint>()
     const { view } = this.native
-    for (const index of list(indices, 'indices')) {
+    for (const index of checked) {
       view.u32[0] = 1
       view.u32[1] = 0
-      encodeKvmMsrEntry(view, 8, { index: uint32(index, 'index'), data: 0n })
+      encodeKvmMsrEntry(view, 8, { index, data: 0n })
       const read = this.request(KVM_GET_MSRS, 'KVM_GET_MSRS')
       if (read === 1) values.set(index, decodeKvmMsrEntry(view, 8).data)
     }
@@ -183,8 +222,36 @@ export class Kvm extends KvmFile {
    * @ioctl KVM_X86_GET_MCE_CAP_SUPPORTED (KVM API 4.104) @capability KVM_CAP_MCE
    */
   x86GetMceCapSupported(): bigint {
+    this.#capabilities.require(KVM_CAP_MCE)
     this.request(KVM_X86_GET_MCE_CAP_SUPPORTED, 'KVM_X86_GET_MCE_CAP_SUPPORTED')
     return this.native.view.u64[0]!
+  }
+
+  /**
+   * Whether the system has an attribute.
+   *
+   * @ioctl KVM_HAS_DEVICE_ATTR (KVM API 4.81)
+   * @capability KVM_CAP_SYS_ATTRIBUTES
+   */
+  hasDeviceAttr(group: number, attr: number): boolean {
+    checkName(group, attr)
+    this.#capabilities.require(KVM_CAP_SYS_ATTRIBUTES)
+    return this.#attributes.has(group, attr)
+  }
+
+  /**
+   * Reads an attribute of the system, which are all 64-bit masks: group `KVM_X86_GRP_SYSTEM` (0) has
+   * `KVM_X86_XCOMP_GUEST_SUPP` (0), the XCR0 bits for guests; group `KVM_X86_GRP_SEV` (1) has what
+   * {@link Sev} and {@link Snp} need to know.
+   *
+   * @ioctl KVM_GET_DEVICE_ATTR (KVM API 4.80)
+   * @capability KVM_CAP_SYS_ATTRIBUTES
+   * @throws KvmError `ENXIO` when there is no such attribute.
+   */
+  getDeviceAttr(group: number, attr: number): bigint {
+    checkName(group, attr)
+    this.#capabilities.require(KVM_CAP_SYS_ATTRIBUTES)
+    return Buffer.from(this.#attributes.get(group, attr, 8)).readBigUInt64LE()
   }
 
   #cpuid(request: number, name: string): KvmCpuidEntry2[] {

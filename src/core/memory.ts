@@ -102,6 +102,11 @@ export class GuestMemory implements PhysicalMemory, Disposable {
     )
   }
 
+  /** @internal Memory that was allocated elsewhere. */
+  static adopt(native: Binding, gpa: number, size: number, handle: Handle): GuestMemory {
+    return new GuestMemory(native, [{ gpa, size, handle }])
+  }
+
   /** Where RAM is: ascending, not overlapping. */
   get ranges(): readonly MemoryRange[] {
     return this.#regions.map(({ gpa, size }) => ({ gpa, size }))

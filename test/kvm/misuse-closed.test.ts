@@ -2,6 +2,7 @@
 // ERR_KVM_CLOSED. The methods are taken from the classes, so a new one cannot be forgotten.
 
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { EventFd } from '../../src/index.js'
 import { createGuest, type Guest, HALT } from '../helpers/guest.js'
 import { codeOf } from '../helpers/thrown.js'
 
@@ -11,7 +12,7 @@ function membersOf(prototype: object): { methods: string[]; getters: string[] } 
   const getters = new Set<string>()
   for (let at = prototype; at !== Object.prototype; at = Object.getPrototypeOf(at)) {
     for (const [name, property] of Object.entries(Object.getOwnPropertyDescriptors(at))) {
-      if (['constructor', 'request', 'send'].includes(name)) continue
+      if (['constructor', 'request', 'send', 'sendPointers'].includes(name)) continue
       if (property.get) getters.add(name)
       else methods.add(name)
     }
@@ -41,6 +42,12 @@ beforeAll(() => {
 })
 afterAll(() => open.close())
 
+const events: EventFd[] = []
+const eventFd = () => events[events.push(EventFd.create()) - 1]
+afterAll(() => {
+  for (const event of events) event.close()
+})
+
 /** Arguments that would do on an open object. */
 const valid: Record<string, () => unknown[]> = {
   unsafeIoctl: () => [0xae00],
@@ -51,7 +58,38 @@ const valid: Record<string, () => unknown[]> = {
     { slot: 0, guestPhysAddr: 0, memorySize: 0x1000, memory: open.memory },
   ],
   mapMemory: () => [open.memory],
+  setUserMemoryRegion2: () => [
+    { slot: 0, guestPhysAddr: 0, memorySize: 0x1000, memory: open.memory },
+  ],
+  createGuestMemfd: () => [0x1000],
+  setMemoryAttributes: () => [{ address: 0, size: 0x1000, attributes: 0 }],
+  getDirtyLog: () => [0],
+  clearDirtyLog: () => [{ slot: 0, firstPage: 0, pageCount: 64, bitmap: new Uint8Array(8) }],
+  setNrMmuPages: () => [64],
   irqLine: () => [0, true],
+  irqLineStatus: () => [0, true],
+  getIrqchip: () => [0],
+  setIrqchip: () => [{ chip_id: 0, chip: {} }],
+  setPit: () => [{ channels: [] }],
+  setPit2: () => [{ channels: [], flags: 0 }],
+  reinjectControl: () => [true],
+  setGsiRouting: () => [[]],
+  signalMsi: () => [{ address_lo: 0xfee00000, data: 0 }],
+  irqfd: () => [{ eventFd: eventFd(), gsi: 0 }],
+  ioeventfd: () => [{ eventFd: eventFd(), address: 0, length: 1 }],
+  hypervEventfd: () => [{ connId: 0 }],
+  registerCoalescedMmio: () => [{ address: 0, size: 8 }],
+  unregisterCoalescedMmio: () => [{ address: 0, size: 8 }],
+  setClock: () => [{ clock: 0n }],
+  x86SetMsrFilter: () => [{ ranges: [] }],
+  setPmuEventFilter: () => [{ action: 0, events: [] }],
+  xenHvmConfig: () => [{ flags: 0, msr: 0 }],
+  xenHvmGetAttr: () => [0],
+  xenHvmSetAttr: () => [{ type: 0, u: { long_mode: 1 } }],
+  xenHvmEvtchnSend: () => [{ port: 1, vcpu: 0, priority: 0 }],
+  memoryEncryptRegRegion: () => [{ memory: open.memory, address: 0, size: 0x1000 }],
+  memoryEncryptUnregRegion: () => [{ memory: open.memory, address: 0, size: 0x1000 }],
+  createDevice: () => [{ type: 4 }],
   setTssAddr: () => [0xfffbd000],
   setIdentityMapAddr: () => [0xfffbc000],
   setBootCpuId: () => [0],
@@ -92,7 +130,7 @@ const valid: Record<string, () => unknown[]> = {
   hasDeviceAttr: () => [0, 0],
   getDeviceAttr: () => [0, 0],
   setDeviceAttr: () => [0, 0, 0n],
-  memoryEncryptOp: () => [{ id: 2, struct: new Uint8Array(8) }],
+  memoryEncryptOp: () => [{ family: 'tdx', name: '', id: 2, struct: new Uint8Array(8) }],
   tdxInitMemRegion: () => [0, new Uint8Array(4096)],
   restoreState: () => [state],
   view: () => [0, 1],

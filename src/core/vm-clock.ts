@@ -1,0 +1,82 @@
+// The VM's notion of time: kvmclock, and the TSC rate that new vCPUs get.
+
+import {
+  decodeKvmClockData,
+  encodeKvmClockData,
+  KVM_CAP_ADJUST_CLOCK,
+  KVM_CAP_VM_TSC_CONTROL,
+  KVM_CLOCK_REALTIME,
+  KVM_GET_CLOCK,
+  KVM_GET_TSC_KHZ,
+  KVM_SET_CLOCK,
+  KVM_SET_TSC_KHZ,
+  type KvmClockData,
+} from '../uapi/index.js'
+import { object, uint32 } from './validate.js'
+import { VmEvents } from './vm-events.js'
+
+/** What {@link Vm.setClock} takes; what is not given is 0. */
+export type ClockToSet = Pick<KvmClockData, 'clock'> & Partial<KvmClockData>
+
+/** Time of a VM. */
+export abstract class VmClock extends VmEvents {
+  /**
+   * The VM's clock in nanoseconds, and, where `flags` has `KVM_CLOCK_REALTIME` and
+   * `KVM_CLOCK_HOST_TSC`, the host's wall time (ns since 1970) and TSC of the same moment.
+   *
+   * @ioctl KVM_GET_CLOCK (KVM API 4.29)
+   * @capability KVM_CAP_ADJUST_CLOCK
+   */
+  getClock(): KvmClockData {
+    this.capabilities.require(KVM_CAP_ADJUST_CLOCK)
+    this.request(KVM_GET_CLOCK, 'KVM_GET_CLOCK')
+    return decodeKvmClockData(this.native.view, 0)
+  }
+
+  /**
+   * Sets the VM's clock. With `KVM_CLOCK_REALTIME` in `flags`, it is advanced by the wall time that
+   * passed since `realtime`. The flags that only {@link getClock} gives are left out.
+   *
+   * @ioctl KVM_SET_CLOCK (KVM API 4.30)
+   * @capability KVM_CAP_ADJUST_CLOCK
+   */
+  setClock(clock: ClockToSet): void {
+    const { clock: nanoseconds, flags = 0, realtime = 0n, host_tsc = 0n } = object(clock, 'clock')
+    uint32(flags, 'clock.flags')
+    this.capabilities.require(KVM_CAP_ADJUST_CLOCK)
+    this.send(KVM_SET_CLOCK, 'KVM_SET_CLOCK', (draft) =>
+      encodeKvmClockData(draft, 0, {
+        clock: nanoseconds,
+        flags: flags & KVM_CLOCK_REALTIME,
+        realtime,
+        host_tsc,
+      }),
+    )
+  }
+
+  /**
+   * The TSC rate of vCPUs that are created from now on, in kHz.
+   *
+   * @ioctl KVM_GET_TSC_KHZ (KVM API 4.56)
+   * @capability KVM_CAP_VM_TSC_CONTROL
+   */
+  getTscKhz(): number {
+    this.capabilities.require(KVM_CAP_VM_TSC_CONTROL)
+    return this.request(KVM_GET_TSC_KHZ, 'KVM_GET_TSC_KHZ')
+  }
+
+  /**
+   * Sets it; 0 is the host's rate. Before the first vCPU.
+   *
+   * @ioctl KVM_SET_TSC_KHZ (KVM API 4.55)
+   * @capability KVM_CAP_VM_TSC_CONTROL
+   * @throws KvmError `EINVAL` for a rate that the host cannot give its guests.
+   */
+  setTscKhz(tscKhz: number): void {
+    uint32(tscKhz, 'tscKhz')
+    this.capabilities.require(KVM_CAP_VM_TSC_CONTROL)
+    this.request(KVM_SET_TSC_KHZ, 'KVM_SET_TSC_KHZ', tscKhz, {
+      reasons: { EINVAL: 'the host cannot give its guests this rate' },
+    })
+  }
+}

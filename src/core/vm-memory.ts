@@ -1,0 +1,244 @@
+// The guest's RAM: slots, memory private to the guest, attributes of pages.
+
+import type { Handle } from '../binding.js'
+import {
+  encodeKvmMemoryAttributes,
+  KVM_CAP_GUEST_MEMFD,
+  KVM_CAP_MEMORY_ATTRIBUTES,
+  KVM_CAP_USER_MEMORY2,
+  KVM_MEM_GUEST_MEMFD,
+  KVM_SET_MEMORY_ATTRIBUTES,
+} from '../uapi/index.js'
+import { KvmError, kvmError } from './errors.js'
+import { GuestMemfd } from './guest-memfd.js'
+import { GuestMemory, type MemoryRange } from './memory.js'
+import { MemorySlots } from './memory-slots.js'
+import { integer, object, outOfRange, uint32 } from './validate.js'
+import { VmFile } from './vm-file.js'
+
+const PAGE = 4096
+
+/** What {@link Vm.setUserMemoryRegion} takes. */
+export interface UserMemoryRegion {
+  /** Slot number in bits 0 to 15, address space (1 is SMM) in bits 16 to 31. */
+  slot: number
+  /** `KVM_MEM_LOG_DIRTY_PAGES` (1), `KVM_MEM_READONLY` (2). Default 0. */
+  flags?: number
+  /** Where the guest sees it. */
+  guestPhysAddr: number
+  /** Bytes, a multiple of 4096; 0 deletes the slot. */
+  memorySize: number
+  /** The RAM to map. Not needed to delete a slot. */
+  memory?: GuestMemory
+  /** Where in `memory` the slot begins, when that is not `guestPhysAddr`. */
+  memoryAddress?: number
+}
+
+/** What {@link Vm.setUserMemoryRegion2} takes. */
+export interface UserMemoryRegion2 extends UserMemoryRegion {
+  /** Where private pages are; sets the flag `KVM_MEM_GUEST_MEMFD`. `memory` is then optional. */
+  guestMemfd?: GuestMemfd
+  /** Where in `guestMemfd` the slot begins. Default 0. */
+  guestMemfdOffset?: number
+}
+
+/** What {@link Vm.setMemoryAttributes} takes. */
+export interface MemoryAttributes {
+  /** Guest-physical address, a multiple of 4096. */
+  address: number
+  /** Bytes, a multiple of 4096. */
+  size: number
+  /** `KVM_MEMORY_ATTRIBUTE_PRIVATE` (8) or 0: shared. */
+  attributes: number
+}
+
+interface Backing {
+  handle: Handle | null
+  offset: number
+}
+const NOTHING: Backing = { handle: null, offset: 0 }
+
+/** Memory of a VM. */
+export abstract class VmMemory extends VmFile {
+  /** @internal */
+  protected readonly slots: MemorySlots = new MemorySlots()
+
+  /**
+   * Creates, changes, moves or deletes one memory slot.
+   *
+   * @ioctl KVM_SET_USER_MEMORY_REGION (KVM API 4.35)
+   * @capability KVM_CAP_USER_MEMORY
+   * @throws KvmError `EEXIST` when it overlaps another slot; `EINVAL` for what the kernel finds
+   *   misaligned, or a change that needs the slot to be deleted first; `ERR_KVM_GUEST_FAULT` when
+   *   `memory` does not have that range in one region.
+   */
+  setUserMemoryRegion(region: UserMemoryRegion): void {
+    const { slot, flags, range, from, memory } = checkedSlot(region)
+    const name = 'KVM_SET_USER_MEMORY_REGION'
+    const { handle, offset } =
+      range.size === 0 ? NOTHING : backing(name, slot, memory, from, range.size)
+    const { native } = this
+    const { gpa, size } = range
+    this.#noteSlot(
+      native.setUserMemoryRegion(this.handle, slot, flags, gpa, size, handle, offset),
+      name,
+      slot,
+      range,
+    )
+  }
+
+  /**
+   * The same, with a place for the guest's private pages. Such a slot can be deleted but not
+   * changed, and can be neither read-only nor logged.
+   *
+   * @ioctl KVM_SET_USER_MEMORY_REGION2 (KVM API 4.140)
+   * @capability KVM_CAP_USER_MEMORY2
+   * @throws KvmError as {@link setUserMemoryRegion}; `EINVAL` when `guestMemfd` is another VM's, or
+   *   private pages are not for VMs of this type.
+   */
+  setUserMemoryRegion2(region: UserMemoryRegion2): void {
+    const { slot, flags, range, from, memory } = checkedSlot(region)
+    const { guestMemfd, guestMemfdOffset = 0 } = region
+    integer(guestMemfdOffset, 'region.guestMemfdOffset')
+    const name = 'KVM_SET_USER_MEMORY_REGION2'
+    const needsMemory = range.size !== 0 && (memory !== undefined || guestMemfd === undefined)
+    const { handle, offset } = needsMemory ? backing(name, slot, memory, from, range.size) : NOTHING
+    const memfd =
+      guestMemfd === undefined ? null : GuestMemfd.handleOf(guestMemfd, 'region.guestMemfd')
+    this.capabilities.require(KVM_CAP_USER_MEMORY2)
+    const { native } = this
+    const { gpa, size } = range
+    const allFlags = memfd === null ? flags : withFlag(flags, KVM_MEM_GUEST_MEMFD)
+    this.#noteSlot(
+      native.setUserMemoryRegion2(
+        this.handle,
+        slot,
+        allFlags,
+        gpa,
+        size,
+        handle,
+        offset,
+        memfd,
+        guestMemfdOffset,
+      ),
+      name,
+      slot,
+      range,
+    )
+  }
+
+  /**
+   * Maps every region of `memory` where it is, in consecutive slots from `firstSlot` on.
+   *
+   * @returns The first slot number that is still free.
+   */
+  mapMemory(memory: GuestMemory, options: { firstSlot?: number; flags?: number } = {}): number {
+    const { firstSlot = 0, flags = 0 } = object(options, 'options')
+    let slot = integer(firstSlot, 'options.firstSlot', 0, 0xffff)
+    for (const { gpa, size } of GuestMemory.check(memory, 'memory').ranges) {
+      this.setUserMemoryRegion({ slot, flags, guestPhysAddr: gpa, memorySize: size, memory })
+      slot++
+    }
+    return slot
+  }
+
+  /**
+   * Creates memory that is this VM's own, without close-on-exec's usual leak.
+   *
+   * @param size Bytes, a multiple of 4096.
+   * @param flags `GUEST_MEMFD_FLAG_MMAP` (1), `GUEST_MEMFD_FLAG_INIT_SHARED` (2), as far as
+   *   `KVM_CAP_GUEST_MEMFD_FLAGS` has them.
+   * @ioctl KVM_CREATE_GUEST_MEMFD (KVM API 4.142)
+   * @capability KVM_CAP_GUEST_MEMFD
+   */
+  createGuestMemfd(size: number, flags = 0): GuestMemfd {
+    if (integer(size, 'size', PAGE) % PAGE) throw outOfRange('size', 'a multiple of 4096', size)
+    uint32(flags, 'flags')
+    this.capabilities.require(KVM_CAP_GUEST_MEMFD)
+    const handle = this.native.createGuestMemfd(this.handle, size, flags)
+    if (typeof handle !== 'number') return new GuestMemfd(this.native, handle, size, flags)
+    throw kvmError(handle, {
+      ioctl: 'KVM_CREATE_GUEST_MEMFD',
+      size,
+      reasons: { EINVAL: 'see checkExtension of KVM_CAP_GUEST_MEMFD_FLAGS for the flags it takes' },
+    })
+  }
+
+  /**
+   * Makes pages private to the guest or shared with the host. There is no way to ask; whoever sets
+   * attributes keeps track.
+   *
+   * @ioctl KVM_SET_MEMORY_ATTRIBUTES (KVM API 4.141)
+   * @capability KVM_CAP_MEMORY_ATTRIBUTES
+   */
+  setMemoryAttributes(change: MemoryAttributes): void {
+    const { address, size, attributes } = object(change, 'change')
+    integer(address, 'change.address')
+    integer(size, 'change.size')
+    uint32(attributes, 'change.attributes')
+    this.capabilities.require(KVM_CAP_MEMORY_ATTRIBUTES)
+    this.send(
+      KVM_SET_MEMORY_ATTRIBUTES,
+      'KVM_SET_MEMORY_ATTRIBUTES',
+      (draft) =>
+        encodeKvmMemoryAttributes(draft, 0, {
+          address,
+          size,
+          attributes: BigInt(attributes),
+          flags: 0n,
+        }),
+      { gpa: address, size },
+    )
+  }
+
+  #noteSlot(result: number, ioctl: string, slot: number, range: MemoryRange): void {
+    if (result < 0) {
+      const reason = this.slots.explain(result, slot, range)
+      const details = { ioctl, slot, ...range }
+      throw kvmError(result, reason === undefined ? details : { ...details, reason })
+    }
+    this.slots.set(slot, range)
+  }
+}
+
+const withFlag = (flags: number, flag: number) => (flags | flag) >>> 0
+
+function checkedSlot(region: UserMemoryRegion) {
+  const { slot, flags = 0, guestPhysAddr, memorySize, memory } = object(region, 'region')
+  const { memoryAddress: from = guestPhysAddr } = region
+  uint32(slot, 'region.slot')
+  uint32(flags, 'region.flags')
+  integer(guestPhysAddr, 'region.guestPhysAddr')
+  integer(memorySize, 'region.memorySize')
+  const range = { gpa: guestPhysAddr, size: memorySize }
+  if (memorySize !== 0) {
+    if (guestPhysAddr % PAGE || memorySize % PAGE) {
+      const wrong = guestPhysAddr % PAGE || memorySize
+      throw outOfRange('region', 'aligned to 4096 in address and size', wrong)
+    }
+    if (integer(from, 'region.memoryAddress') % PAGE) {
+      throw outOfRange('region.memoryAddress', 'a multiple of 4096', from)
+    }
+  }
+  return { slot, flags, range, from, memory }
+}
+
+/** Where in the native regions the slot's memory is. */
+function backing(
+  ioctl: string,
+  slot: number,
+  memory: GuestMemory | undefined,
+  gpa: number,
+  size: number,
+): Backing {
+  const region = GuestMemory.check(memory, 'region.memory').regions.find(
+    (part) => gpa >= part.gpa && gpa + size <= part.gpa + part.size,
+  )
+  if (region !== undefined) return { handle: region.handle, offset: gpa - region.gpa }
+  throw new KvmError('ERR_KVM_GUEST_FAULT', undefined, 'not in one region of the memory', {
+    ioctl,
+    slot,
+    gpa,
+    size,
+  })
+}

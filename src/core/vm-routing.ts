@@ -1,0 +1,75 @@
+// Where interrupts go: the routing table, and messages that need none.
+
+import {
+  encodeKvmIrqRouting,
+  encodeKvmIrqRoutingEntries,
+  encodeKvmMsi,
+  KVM_CAP_IRQ_ROUTING,
+  KVM_CAP_SIGNAL_MSI,
+  KVM_SET_GSI_ROUTING,
+  KVM_SIGNAL_MSI,
+  type KvmIrqRoutingEntry,
+  type KvmMsi,
+  StructView,
+} from '../uapi/index.js'
+import { list, object, outOfRange } from './validate.js'
+import { VmPit } from './vm-pit.js'
+
+const HEADER = 8
+const ENTRY = 48
+const MAX_ROUTES = 4096
+
+/** A message, see {@link Vm.signalMsi}; what is not given is 0. */
+export type MsiToSignal = Pick<KvmMsi, 'address_lo' | 'data'> & Partial<KvmMsi>
+
+/** Interrupt routing of a VM. */
+export abstract class VmRouting extends VmPit {
+  /**
+   * Replaces the table that says which chip's pin, message or event each GSI raises. A GSI may have
+   * several entries, one of them a message at most.
+   *
+   * @param entries At most 4096; `KVM_CAP_IRQ_ROUTING` says how many.
+   * @ioctl KVM_SET_GSI_ROUTING (KVM API 4.52)
+   * @capability KVM_CAP_IRQ_ROUTING
+   * @throws KvmError `EINVAL` without interrupt controllers in the kernel, and for a GSI, pin or
+   *   type that the kernel does not have.
+   */
+  setGsiRouting(entries: readonly KvmIrqRoutingEntry[]): void {
+    const routes = list(entries, 'entries')
+    if (routes.length > MAX_ROUTES) {
+      throw outOfRange('entries.length', `<= ${MAX_ROUTES}`, routes.length)
+    }
+    this.capabilities.require(KVM_CAP_IRQ_ROUTING)
+    // Not the shared drafts: the largest table has 192 KiB.
+    const draft = new StructView(HEADER + routes.length * ENTRY)
+    encodeKvmIrqRouting(draft, 0, { nr: routes.length, flags: 0 })
+    encodeKvmIrqRoutingEntries(draft, 0, routes)
+    const buffer = draft.buffer as ArrayBuffer
+    this.request(KVM_SET_GSI_ROUTING, 'KVM_SET_GSI_ROUTING', buffer, {
+      reasons: {
+        EINVAL:
+          'the VM has no interrupt controllers in the kernel, or an entry has a GSI, pin, type or ' +
+          'flag that it does not take',
+      },
+    })
+  }
+
+  /**
+   * Delivers a message at once, without a route.
+   *
+   * @returns Whether it reached a LAPIC: above 0 yes, 0 when the guest blocks it.
+   * @ioctl KVM_SIGNAL_MSI (KVM API 4.70)
+   * @capability KVM_CAP_SIGNAL_MSI
+   * @throws KvmError `EINVAL` without LAPICs in the kernel.
+   */
+  signalMsi(msi: MsiToSignal): number {
+    const { address_lo, address_hi = 0, data, flags = 0, devid = 0 } = object(msi, 'msi')
+    this.capabilities.require(KVM_CAP_SIGNAL_MSI)
+    return this.send(
+      KVM_SIGNAL_MSI,
+      'KVM_SIGNAL_MSI',
+      (draft) => encodeKvmMsi(draft, 0, { address_lo, address_hi, data, flags, devid }),
+      { reasons: { EINVAL: 'the VM has no LAPICs in the kernel, or the message is not one' } },
+    )
+  }
+}
