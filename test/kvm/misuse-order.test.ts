@@ -1,8 +1,8 @@
 // Closing in any order, and from anywhere.
 
-import { readdirSync, readlinkSync } from 'node:fs'
 import { describe, expect, test } from 'vitest'
 import { createGuest, type Guest, HALT, OUT_LOOP, SPIN } from '../helpers/guest.js'
+import { openKvmFiles } from '../helpers/process-state.js'
 import { codeOf } from '../helpers/thrown.js'
 
 type Part = 'kvm' | 'vm' | 'vcpu' | 'memory'
@@ -15,20 +15,6 @@ function permutations<T>(items: readonly T[]): T[][] {
   )
 }
 
-/** The KVM files this process has open, by name. */
-function kvmFiles(): string[] {
-  const names: string[] = []
-  for (const fd of readdirSync('/proc/self/fd')) {
-    try {
-      const name = readlinkSync(`/proc/self/fd/${fd}`)
-      if (/kvm/.test(name)) names.push(name)
-    } catch {
-      // The descriptor of the listing itself is gone by now.
-    }
-  }
-  return names.sort()
-}
-
 describe.each([
   ['before a run', (_guest: Guest) => {}],
   ['after an exit', (guest: Guest) => void guest.vcpu.run()],
@@ -37,7 +23,7 @@ describe.each([
   test.each(permutations(parts).map((order) => [order.join(', '), order] as const))(
     'closing %s works, and gives every file back',
     (_name, order) => {
-      const before = kvmFiles()
+      const before = openKvmFiles()
       const guest = createGuest(OUT_LOOP)
       prepare(guest)
       for (const part of order) {
@@ -45,7 +31,7 @@ describe.each([
         guest[part].close()
         expect(guest[part].closed).toBe(true)
       }
-      expect(kvmFiles()).toEqual(before)
+      expect(openKvmFiles()).toEqual(before)
     },
   )
 })

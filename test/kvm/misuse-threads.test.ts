@@ -1,12 +1,11 @@
 // One vCPU and more than one who wants it: its own thread, the main thread, handlers.
 
-import { readdirSync } from 'node:fs'
 import { describe, expect, test } from 'vitest'
 import { createGuest, HALT, OUT_LOOP, SPIN } from '../helpers/guest.js'
+import { threadCount } from '../helpers/process-state.js'
 import { codeOf, rejectionCodeOf } from '../helpers/thrown.js'
 
 const soon = (ms = 20) => new Promise<void>((resolve) => setTimeout(resolve, ms))
-const threads = () => readdirSync('/proc/self/task').length
 
 describe('while the vCPU spins on its own thread', () => {
   test('everything else that needs it is refused as busy', async () => {
@@ -141,12 +140,12 @@ describe('stopping and starting again', () => {
   test('in one turn of the event loop', async () => {
     using guest = createGuest(SPIN)
     const { vcpu } = guest
-    const before = threads()
+    const before = threadCount()
     for (let i = 0; i < 20; i++) {
       vcpu.start(() => {})
       await vcpu.stop()
     }
-    expect(threads()).toBeLessThanOrEqual(before + 1) // the watchdog, if this was the first run
+    expect(threadCount()).toBeLessThanOrEqual(before + 1) // the watchdog, if this was the first run
   })
 })
 
