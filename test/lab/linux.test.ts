@@ -9,7 +9,7 @@ import { initramfs, kernelBzImage, kernelElf } from '../../lab/linux.mjs'
 const root = join(import.meta.dirname, '..', '..')
 const SCRIPT = `
 echo "processors: $(nproc)"
-grep -c . /proc/interrupts
+echo "memory: $(grep MemTotal /proc/meminfo)"
 echo "type a line"
 read line
 echo "the guest read: $line"
@@ -21,9 +21,13 @@ interface Boot {
 }
 
 const boots = {
-  bzImage: { kernel: kernelBzImage(), end: 'poweroff', args: ['--cpus', '1'] },
+  bzImage: { kernel: kernelBzImage(), end: 'poweroff', args: ['--memory', '512M'] },
   pvh: { kernel: kernelElf(), end: 'reboot', args: ['--cpus', '2', '--protocol', 'pvh'] },
-  linux64: { kernel: kernelElf(), end: 'poweroff', args: ['--cpus', '1', '--protocol', 'linux64'] },
+  linux64: {
+    kernel: kernelElf(),
+    end: 'poweroff',
+    args: ['--memory', '5G', '--protocol', 'linux64'],
+  },
 } as const
 const results = new Map<string, Boot>()
 
@@ -67,4 +71,9 @@ test.each(Object.keys(boots))('%s reaches user space, talks both ways and ends',
 test('a second processor is found through ACPI', () => {
   expect(results.get('bzImage')?.output).toContain('processors: 1')
   expect(results.get('pvh')?.output).toContain('processors: 2')
+})
+
+test('memory above 4 GiB is used', () => {
+  const total = /memory: MemTotal:\s+(\d+) kB/.exec(results.get('linux64')?.output ?? '')
+  expect(Number(total?.[1]) / 2 ** 20).toBeGreaterThan(4.5)
 })

@@ -1,0 +1,90 @@
+// A whole machine: its life, its ends, two at once.
+
+import { expect, test } from 'vitest'
+import { Machine } from '../../src/index.js'
+import { crashKernel, echoKernel, spinKernel } from '../helpers/small-kernels.js'
+
+const create = (kernel: Uint8Array, cpus = 1) =>
+  Machine.create({ cpus, memory: '16M', boot: { kernel } })
+
+/** Resolves when the machine has printed `text`. */
+async function printed(machine: Machine, text: string): Promise<void> {
+  let output = ''
+  for await (const chunk of machine.serial.iterator({ destroyOnReturn: false })) {
+    output += chunk
+    if (output.endsWith(text)) return
+  }
+}
+
+test('a guest that powers off ends the run', async () => {
+  await using machine = await create(echoKernel)
+  const end = machine.run()
+  await printed(machine, '>')
+  machine.serial.write('q')
+  expect(await end).toEqual({ reason: 'powerOff' })
+})
+
+test('two machines run at once and do not hear each other', async () => {
+  await using first = await create(echoKernel)
+  await using second = await create(echoKernel)
+  const ends = [first.run(), second.run()]
+  await Promise.all([printed(first, '>'), printed(second, '>')])
+  first.serial.write('1q')
+  await printed(first, '1q')
+  expect(await ends[0]).toEqual({ reason: 'powerOff' })
+  second.serial.write('2q')
+  await printed(second, '2q')
+  expect(await ends[1]).toEqual({ reason: 'powerOff' })
+})
+
+test('a triple fault rejects the run and says where', async () => {
+  await using machine = await create(crashKernel)
+  await expect(machine.run()).rejects.toMatchObject({
+    code: 'ERR_KVM_GUEST_CRASH',
+    message: expect.stringMatching(/triple-faulted at rip 0x[0-9a-f]+ of vCPU 0/),
+  })
+})
+
+test('stop() ends a guest that spins', async () => {
+  await using machine = await create(spinKernel)
+  const end = machine.run()
+  await machine.stop()
+  expect(await end).toEqual({ reason: 'stopped' })
+})
+
+test('an aborted signal rejects with its reason', async () => {
+  await using machine = await create(spinKernel)
+  const reason = new Error('enough')
+  const abort = new AbortController()
+  const end = machine.run({ signal: abort.signal })
+  abort.abort(reason)
+  await expect(end).rejects.toMatchObject({ code: 'ABORT_ERR', cause: reason })
+})
+
+test('a machine runs once', async () => {
+  await using machine = await create(spinKernel)
+  const end = machine.run()
+  await expect(machine.run()).rejects.toMatchObject({ code: 'ERR_KVM_BUSY' })
+  await machine.stop()
+  await end
+})
+
+test('closing a running machine ends it; closing twice is legal', async () => {
+  const machine = await create(spinKernel, 2)
+  const end = machine.run()
+  await machine.close()
+  await machine.close()
+  expect(await end).toEqual({ reason: 'stopped' })
+})
+
+test.each([
+  ['no options', undefined, 'ERR_INVALID_ARG_TYPE'],
+  ['no boot', {}, 'ERR_INVALID_ARG_TYPE'],
+  ['no processors', { cpus: 0, boot: { kernel: echoKernel } }, 'ERR_OUT_OF_RANGE'],
+  ['a size that is none', { memory: 'much', boot: { kernel: echoKernel } }, 'ERR_INVALID_ARG_TYPE'],
+  ['an uneven size', { memory: 4097, boot: { kernel: echoKernel } }, 'ERR_OUT_OF_RANGE'],
+  ['no kernel', { boot: {} }, 'ERR_INVALID_ARG_TYPE'],
+  ['a kernel that is none', { boot: { kernel: Buffer.from('hello') } }, 'ERR_BOOT_BAD_IMAGE'],
+])('%s is refused', async (_, options, code) => {
+  await expect(Machine.create(options as never)).rejects.toMatchObject({ code })
+})

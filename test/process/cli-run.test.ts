@@ -1,0 +1,98 @@
+// `node-kvm run` as a terminal sees it, with a kernel small enough for any KVM.
+
+import { execFileSync, spawn } from 'node:child_process'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { crashKernel, echoKernel } from '../helpers/small-kernels.js'
+
+const command = join(import.meta.dirname, '..', '..', 'lib', 'cli', 'main.js')
+const folder = mkdtempSync(join(tmpdir(), 'node-kvm-run-'))
+const kernel = join(folder, 'echo.elf')
+const crasher = join(folder, 'crash.elf')
+
+beforeAll(() => {
+  writeFileSync(kernel, echoKernel)
+  writeFileSync(crasher, crashKernel)
+})
+afterAll(() => rmSync(folder, { recursive: true }))
+
+interface Ended {
+  status: number | null
+  output: string
+}
+
+/** Runs it under a pseudo-terminal; types `ab` at the prompt, and `keys` when that has come back. */
+function onTerminal(keys: string): Promise<Ended> {
+  const line = `${process.execPath} ${command} run --kernel ${kernel}`
+  const child = spawn('script', ['-qefc', line, '/dev/null'], {
+    stdio: ['pipe', 'pipe', 'inherit'],
+  })
+  let output = ''
+  child.stdout.on('data', (chunk) => {
+    output += chunk
+    if (output.endsWith('>')) child.stdin.write('ab')
+    else if (output.endsWith('>ab')) child.stdin.write(keys)
+  })
+  return new Promise((resolve) => child.on('close', (status) => resolve({ status, output })))
+}
+
+test('piped input reaches the guest, its output comes back, power-off is status 0', () => {
+  const args = [command, 'run', '--kernel', kernel, '--memory', '16M']
+  expect(execFileSync(process.execPath, args, { input: 'hello q', encoding: 'utf8' })).toBe(
+    '>hello q',
+  )
+})
+
+test('a terminal: keys go to the guest as they are typed', async () => {
+  expect(await onTerminal('q')).toEqual({ status: 0, output: '>abq' })
+})
+
+test('a terminal: Ctrl-A X leaves', async () => {
+  expect(await onTerminal('\x01x')).toEqual({ status: 0, output: '>ab' })
+})
+
+test('a terminal: Ctrl-A Ctrl-A types one', async () => {
+  expect(await onTerminal('\x01\x01q')).toEqual({ status: 0, output: '>ab\x01q' })
+})
+
+const failures: [string, string[], number, RegExp][] = [
+  ['a crash', ['--kernel', crasher], 1, /triple-faulted at rip 0x/],
+  ['the end of its time', ['--kernel', kernel, '--timeout', '0.3'], 124, /time is up/],
+  ['a kernel that is not there', ['--kernel', join(folder, 'none')], 1, /ENOENT.*none/],
+  [
+    'a kernel that is none',
+    ['--kernel', process.execPath.replace(/node$/, 'npm')],
+    1,
+    /ERR_BOOT|neither/,
+  ],
+  ['no kernel', [], 2, /Usage: node-kvm run/],
+  ['an odd size', ['--kernel', kernel, '--memory', '12Q'], 1, /size such as '512M'/],
+  [
+    'too long a command line',
+    ['--kernel', kernel, '--cmdline', 'x'.repeat(5000)],
+    1,
+    /command line/,
+  ],
+]
+
+test.each(failures)('%s is said, with the status', (_, args, status, message) => {
+  const result = run(args)
+  expect(result).toMatchObject({ status })
+  expect(result.output).toMatch(message)
+})
+
+function run(args: string[]): Ended {
+  try {
+    const output = execFileSync(process.execPath, [command, 'run', ...args], {
+      encoding: 'utf8',
+      input: '',
+      stdio: 'pipe',
+    })
+    return { status: 0, output }
+  } catch (error) {
+    const { status, stdout, stderr } = error as { status: number; stdout: string; stderr: string }
+    return { status, output: stdout + stderr }
+  }
+}
