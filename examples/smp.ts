@@ -1,6 +1,7 @@
 // A guest with four processors, each a thread of this process. They wake one another by INIT and
 // SIPI, take timer interrupts from their APICs, and print through a serial port.
 
+import { finished } from 'node:stream/promises'
 import { GuestMemory, Kvm, type Vcpu } from 'node-kvm'
 import { loadFlat } from 'node-kvm/boot'
 import { DebugExit, handleIo, PortBus, Serial16550 } from 'node-kvm/devices'
@@ -57,6 +58,8 @@ export async function runSmpGuest(output: NodeJS.WritableStream): Promise<number
   }
   try {
     await Promise.all(vcpus.map((vcpu) => vcpu.join()))
+    serial.close()
+    await finished(serial.output)
     return status
   } finally {
     for (const vcpu of vcpus) vcpu.close()
