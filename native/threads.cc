@@ -5,24 +5,31 @@
 namespace node_kvm {
 namespace {
 
-// Calls the dispatcher once. An exception that leaves it is the application's to handle, as any
-// exception of a callback is.
+// Calls the dispatcher once: whether the exit is answered. An exception that leaves it is the
+// application's to handle, as any exception of a callback is. Plain Node-API, because a call can also
+// fail for the reason that the environment is being ended, and then nothing can be thrown.
 bool call_dispatch(Environment& environment, const ExitQueue::Entry& entry) {
-  Napi::Env env = environment.dispatch.Env();
-  napi_value arguments[] = {
-      Napi::Number::New(env, entry.thread->index()),
-      Napi::Number::New(env, static_cast<double>(entry.status)),
-      Napi::Boolean::New(env, entry.ended),
-  };
-  Napi::Value answered =
-      environment.dispatch.MakeCallback(env.Global(), std::size(arguments), arguments);
-  if (env.IsExceptionPending()) {
-    napi_value error = nullptr;
-    napi_get_and_clear_last_exception(env, &error);
-    napi_fatal_exception(env, error);
-    return false;
+  napi_env env = environment.dispatch.Env();
+  napi_value global = nullptr;
+  napi_value arguments[3] = {};
+  napi_get_global(env, &global);
+  napi_create_uint32(env, entry.thread->index(), &arguments[0]);
+  napi_create_int64(env, entry.status, &arguments[1]);
+  napi_get_boolean(env, entry.ended, &arguments[2]);
+  napi_value answer = nullptr;
+  if (napi_make_callback(env, nullptr, global, environment.dispatch.Value(), std::size(arguments),
+                         arguments, &answer) == napi_ok) {
+    bool answered = false;
+    napi_get_value_bool(env, answer, &answered);
+    return answered;
   }
-  return answered.IsBoolean() && answered.As<Napi::Boolean>().Value();
+  bool thrown = false;
+  napi_value error = nullptr;
+  if (napi_is_exception_pending(env, &thrown) == napi_ok && thrown &&
+      napi_get_and_clear_last_exception(env, &error) == napi_ok) {
+    napi_fatal_exception(env, error);
+  }
+  return false;
 }
 
 void forget(Environment& environment, VcpuThread* thread) {
