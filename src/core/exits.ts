@@ -180,6 +180,14 @@ export class FailEntryExit {
   }
 }
 
+const INTERNAL_ERRORS: readonly (string | undefined)[] = [
+  undefined,
+  'KVM cannot emulate the instruction',
+  'exceptions came at once that cannot',
+  'an event could not be delivered',
+  'the CPU left the guest for a reason KVM does not expect',
+]
+
 /** KVM could not go on (`KVM_EXIT_INTERNAL_ERROR`). */
 export class InternalErrorExit {
   readonly type = 'internalError'
@@ -196,11 +204,31 @@ export class InternalErrorExit {
     const count = Math.min(this.#page.u32[9]!, 16)
     return Array.from(this.#page.u64.subarray(5, 5 + count))
   }
+  /** Of an emulation failure: `KVM_INTERNAL_ERROR_EMULATION_FLAG_*`; 0 for other errors. */
+  get flags(): bigint {
+    return this.suberror === 1 && this.#page.u32[9]! >= 1 ? this.#page.u64[5]! : 0n
+  }
   /** The instruction that could not be emulated, as far as KVM fetched it; undefined otherwise. */
   get instruction(): Uint8Array | undefined {
     const { u8, u32 } = this.#page
     const known = u32[8] === 1 && u32[9]! >= 3 && (u32[10]! & 1) !== 0
     return known ? u8.slice(49, 49 + Math.min(u8[48]!, 15)) : undefined
+  }
+  /**
+   * What went wrong, in words.
+   *
+   * @param disassemble Names an instruction from bytes that begin with it, for whoever has a decoder.
+   */
+  describe(disassemble?: (bytes: Uint8Array) => string | undefined): string {
+    const { suberror, instruction } = this
+    const what = INTERNAL_ERRORS[suberror] ?? `internal error ${suberror}`
+    if (instruction === undefined) {
+      const words = this.data.map((word) => `0x${word.toString(16)}`)
+      return words.length === 0 ? what : `${what} (${words.join(', ')})`
+    }
+    const hex = Array.from(instruction, (byte) => byte.toString(16).padStart(2, '0')).join(' ')
+    const name = disassemble?.(instruction)
+    return `${what} at ${name === undefined ? '' : `\`${name}\`, `}bytes ${hex}`
   }
 }
 

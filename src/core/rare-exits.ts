@@ -202,9 +202,37 @@ export class TdxExit {
   constructor(page: StructView) {
     this.#page = page
   }
-  /** The TDVMCALL leaf. */
+  /** `KVM_EXIT_TDX_*`; none is defined. */
+  get flags(): bigint {
+    return this.#page.u64[4]!
+  }
+  /** The TDVMCALL leaf; the getters below are for one each. */
   get nr(): bigint {
     return this.#page.u64[5]!
+  }
+  /** What the guest gets in R10: `TDVMCALL_STATUS_*`. */
+  get ret(): bigint {
+    return this.#page.u64[6]!
+  }
+  set ret(value: bigint) {
+    this.#page.u64[6] = value
+  }
+  /** Of GetQuote (0x10002): the shared buffer with the report, which takes the quote. */
+  get quote(): { gpa: number; size: number } {
+    const { u64 } = this.#page
+    return { gpa: Number(u64[7]), size: Number(u64[8]) }
+  }
+  /** Of GetTdVmCallInfo (0x10000): the leaf that is asked about. Answer with {@link setRegisters}. */
+  get infoLeaf(): bigint {
+    return this.#page.u64[7]!
+  }
+  /** Answers GetTdVmCallInfo: what the guest gets in R11 to R14. */
+  setRegisters(r11: bigint, r12: bigint, r13: bigint, r14: bigint): void {
+    this.#page.u64.set([r11, r12, r13, r14], 8)
+  }
+  /** Of SetupEventNotifyInterrupt (0x10004): the vector on which the guest wants to be told. */
+  get vector(): bigint {
+    return this.#page.u64[7]!
   }
   /** `ret` followed by what the leaf brings (KVM API, KVM_EXIT_TDX); a copy. */
   get data(): bigint[] {

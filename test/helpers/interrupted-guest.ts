@@ -68,6 +68,12 @@ export class InterruptedGuest implements Disposable {
     throw new Error(`the guest ended in ${exit.type} ${what}`)
   }
 
+  /** Runs to the end; one that has lost an interrupt would wait for it for ever. */
+  finish(): void {
+    for (let seconds = 0; seconds < 60; seconds++) if (this.runFor(1000)) return
+    throw new Error(`the guest does not end; so far: ${this.result()}`)
+  }
+
   /** What it computed, and how many ticks it saw. */
   result(): string {
     const at = layout.parameters + 16

@@ -33,7 +33,7 @@ afterAll(() => kvm.close())
 function uninterrupted(work: Work): string {
   using guest = new InterruptedGuest(kvm)
   guest.load(work)
-  while (!guest.runFor(1000));
+  guest.finish()
   return guest.result()
 }
 
@@ -64,7 +64,7 @@ describe.each<Work>([
           guest = moved(guest).guest
           points++
         }
-        while (!guest.runFor(1000));
+        guest.finish()
         expect(guest.result()).toBe(expected)
       } finally {
         guest.close()
