@@ -14,6 +14,7 @@ export type {
   VmCapabilityName,
 } from './core/capability-arguments.js'
 export type { CapabilityName } from './core/capability-number.js'
+export { CoalescedRing, type CoalescedWrite } from './core/coalesced-ring.js'
 export { Device } from './core/device.js'
 export type { EnableCap } from './core/enable-cap.js'
 export type { EncryptCommand, EncryptTarget } from './core/encrypt-command.js'

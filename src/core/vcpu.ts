@@ -61,6 +61,12 @@ export class Vcpu extends VcpuEncryption {
     return new Vcpu(native, handle, vm, id)
   }
 
+  /** @internal The mapping that the kernel shares: kvm_run, port data, the coalesced ring. */
+  static pageOf(vcpu: Vcpu): StructView {
+    if (vcpu !== null && typeof vcpu === 'object' && #page in vcpu) return vcpu.#page
+    throw invalidArgType('vcpu', 'an instance of Vcpu', vcpu)
+  }
+
   /**
    * Runs the guest on the calling thread until it exits, and says why. The returned object belongs
    * to the vCPU: the next exit of the same type overwrites its fields.
