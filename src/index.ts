@@ -60,6 +60,7 @@ export { Snp, type SnpLaunchFinish, type SnpLaunchStart, type SnpLaunchUpdate } 
 export type { Stat, StatBucket, StatType, StatUnit, StatValue } from './core/stat.js'
 export { parseState, stringifyState } from './core/state-text.js'
 export { VCPU_STATE_VERSION, type VcpuState } from './core/state-vcpu.js'
+export { VM_STATE_VERSION, type VmState } from './core/state-vm.js'
 export { StatsFd } from './core/stats-fd.js'
 export type { SyncRegs } from './core/sync-regs.js'
 export { Tdx, type TdxCapabilities, type TdxInitVm } from './core/tdx.js'

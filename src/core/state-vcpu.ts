@@ -117,7 +117,8 @@ export function restoreVcpuState(vcpu: Vcpu, state: VcpuState): void {
   if (state.mpState !== null) vcpu.setMpState(state.mpState)
 }
 
-function finishInstruction(vcpu: Vcpu): void {
+/** Completes what the last exit interrupted, or says that it needs another answer. */
+export function finishInstruction(vcpu: Vcpu): void {
   const exit = vcpu.completeIo()
   if (exit === undefined) return
   throw new KvmError('ERR_KVM_IO_PENDING', undefined, 'the guest is in the middle of an access', {

@@ -18,7 +18,8 @@ export abstract class VcpuApic extends VcpuEvents {
    * The in-kernel LAPIC's registers, 1024 bytes in the xAPIC layout; see {@link LapicState} for the
    * two places where the APIC id may be.
    *
-   * @ioctl KVM_GET_LAPIC (KVM API 4.57) @capability KVM_CAP_IRQCHIP
+   * @ioctl KVM_GET_LAPIC (KVM API 4.57)
+   * @capability KVM_CAP_IRQCHIP
    * @throws KvmError `EINVAL` without an in-kernel LAPIC.
    */
   getLapic(): Uint8Array {
@@ -29,7 +30,8 @@ export abstract class VcpuApic extends VcpuEvents {
   /**
    * Sets them. The APIC base (part of {@link setSregs}) has to say xAPIC or x2APIC mode before.
    *
-   * @ioctl KVM_SET_LAPIC (KVM API 4.58) @capability KVM_CAP_IRQCHIP
+   * @ioctl KVM_SET_LAPIC (KVM API 4.58)
+   * @capability KVM_CAP_IRQCHIP
    */
   setLapic(regs: Uint8Array): void {
     bytes(regs, 'regs')
@@ -51,7 +53,8 @@ export abstract class VcpuApic extends VcpuEvents {
   /**
    * Whether accesses of the guest to its task priority end the run (`'tprAccess'`).
    *
-   * @ioctl KVM_TPR_ACCESS_REPORTING (linux/kvm.h) @capability KVM_CAP_VAPIC
+   * @ioctl KVM_TPR_ACCESS_REPORTING (linux/kvm.h)
+   * @capability KVM_CAP_VAPIC
    */
   tprAccessReporting(enabled: boolean): void {
     this.capabilities.require(KVM_CAP_VAPIC)
@@ -64,7 +67,8 @@ export abstract class VcpuApic extends VcpuEvents {
   /**
    * Where in guest memory the virtual APIC page is that a patched guest uses; 0 for none.
    *
-   * @ioctl KVM_SET_VAPIC_ADDR (linux/kvm.h) @capability KVM_CAP_VAPIC
+   * @ioctl KVM_SET_VAPIC_ADDR (linux/kvm.h)
+   * @capability KVM_CAP_VAPIC
    * @throws KvmError `EINVAL` without an in-kernel LAPIC.
    */
   setVapicAddr(gpa: number): void {

@@ -40,7 +40,8 @@ export abstract class VcpuCpuid extends VcpuOneReg {
    * What the guest's CPUID instruction answers. After the first run only the same table again is
    * accepted. KVM does not check that the host can do what the table promises.
    *
-   * @ioctl KVM_SET_CPUID2 (KVM API 4.20) @capability KVM_CAP_EXT_CPUID
+   * @ioctl KVM_SET_CPUID2 (KVM API 4.20)
+   * @capability KVM_CAP_EXT_CPUID
    */
   setCpuid2(entries: readonly KvmCpuidEntry2[]): void {
     this.#sendTable(KVM_SET_CPUID2, 'KVM_SET_CPUID2', entries, ENTRY2, encodeKvmCpuidEntry2)
@@ -68,7 +69,8 @@ export abstract class VcpuCpuid extends VcpuOneReg {
   /**
    * The table as it stands; KVM keeps some bits in step with the guest's state (OSXSAVE, APIC).
    *
-   * @ioctl KVM_GET_CPUID2 (KVM API 4.20) @capability KVM_CAP_EXT_CPUID
+   * @ioctl KVM_GET_CPUID2 (KVM API 4.20)
+   * @capability KVM_CAP_EXT_CPUID
    */
   getCpuid2(): KvmCpuidEntry2[] {
     this.capabilities.require(KVM_CAP_EXT_CPUID)
@@ -79,7 +81,8 @@ export abstract class VcpuCpuid extends VcpuOneReg {
    * The Hyper-V leaves that KVM can offer to this vCPU.
    *
    * @deprecated Use the system's {@link Kvm.getSupportedHvCpuid}, where KVM_CAP_SYS_HYPERV_CPUID is.
-   * @ioctl KVM_GET_SUPPORTED_HV_CPUID (KVM API 4.118) @capability KVM_CAP_HYPERV_CPUID
+   * @ioctl KVM_GET_SUPPORTED_HV_CPUID (KVM API 4.118)
+   * @capability KVM_CAP_HYPERV_CPUID
    */
   getSupportedHvCpuid(): KvmCpuidEntry2[] {
     this.capabilities.require(KVM_CAP_HYPERV_CPUID)

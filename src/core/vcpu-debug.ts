@@ -15,7 +15,8 @@ export abstract class VcpuDebug extends VcpuClock {
   /**
    * Debugs the guest: what happens ends a run as `'debug'`. {@link debugGuest} takes it by name.
    *
-   * @ioctl KVM_SET_GUEST_DEBUG (KVM API 4.87) @capability KVM_CAP_SET_GUEST_DEBUG
+   * @ioctl KVM_SET_GUEST_DEBUG (KVM API 4.87)
+   * @capability KVM_CAP_SET_GUEST_DEBUG
    * @throws KvmError `EINVAL` for a flag this architecture or KVM lacks, `EBUSY` to inject an
    *   exception while another is pending.
    */

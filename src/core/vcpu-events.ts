@@ -24,7 +24,8 @@ export abstract class VcpuEvents extends VcpuMce {
   /**
    * Exceptions, interrupts, NMIs and SMIs that are pending or being delivered.
    *
-   * @ioctl KVM_GET_VCPU_EVENTS (KVM API 4.31) @capability KVM_CAP_VCPU_EVENTS
+   * @ioctl KVM_GET_VCPU_EVENTS (KVM API 4.31)
+   * @capability KVM_CAP_VCPU_EVENTS
    */
   getVcpuEvents(): KvmVcpuEvents {
     this.capabilities.require(KVM_CAP_VCPU_EVENTS)
@@ -36,7 +37,8 @@ export abstract class VcpuEvents extends VcpuMce {
    * exception payload and of the triple fault need KVM_CAP_EXCEPTION_PAYLOAD and
    * KVM_CAP_X86_TRIPLE_FAULT_EVENT enabled on the VM.
    *
-   * @ioctl KVM_SET_VCPU_EVENTS (KVM API 4.32) @capability KVM_CAP_VCPU_EVENTS
+   * @ioctl KVM_SET_VCPU_EVENTS (KVM API 4.32)
+   * @capability KVM_CAP_VCPU_EVENTS
    */
   setVcpuEvents(events: KvmVcpuEvents): void {
     object(events, 'events')
@@ -50,7 +52,8 @@ export abstract class VcpuEvents extends VcpuMce {
    * `KVM_MP_STATE_*`: 0 runnable, 1 uninitialized (waits for INIT), 2 init received, 3 halted. It
    * first lets the vCPU accept an INIT or SIPI that waits.
    *
-   * @ioctl KVM_GET_MP_STATE (KVM API 4.38) @capability KVM_CAP_MP_STATE
+   * @ioctl KVM_GET_MP_STATE (KVM API 4.38)
+   * @capability KVM_CAP_MP_STATE
    */
   getMpState(): number {
     this.capabilities.require(KVM_CAP_MP_STATE)
@@ -60,7 +63,8 @@ export abstract class VcpuEvents extends VcpuMce {
   /**
    * Sets it; anything but runnable needs an in-kernel LAPIC.
    *
-   * @ioctl KVM_SET_MP_STATE (KVM API 4.39) @capability KVM_CAP_MP_STATE
+   * @ioctl KVM_SET_MP_STATE (KVM API 4.39)
+   * @capability KVM_CAP_MP_STATE
    */
   setMpState(state: number): void {
     const value = uint32(state, 'state')
@@ -82,13 +86,23 @@ export abstract class VcpuEvents extends VcpuMce {
     this.request(KVM_INTERRUPT, 'KVM_INTERRUPT')
   }
 
-  /** Queues a non-maskable interrupt. @ioctl KVM_NMI (KVM API 4.64) @capability KVM_CAP_USER_NMI */
+  /**
+   * Queues a non-maskable interrupt.
+   *
+   * @ioctl KVM_NMI (KVM API 4.64)
+   * @capability KVM_CAP_USER_NMI
+   */
   nmi(): void {
     this.capabilities.require(KVM_CAP_USER_NMI)
     this.request(KVM_NMI, 'KVM_NMI')
   }
 
-  /** Queues a system-management interrupt. @ioctl KVM_SMI (KVM API 4.96) @capability KVM_CAP_X86_SMM */
+  /**
+   * Queues a system-management interrupt.
+   *
+   * @ioctl KVM_SMI (KVM API 4.96)
+   * @capability KVM_CAP_X86_SMM
+   */
   smi(): void {
     this.capabilities.require(KVM_CAP_X86_SMM)
     this.request(KVM_SMI, 'KVM_SMI')

@@ -42,12 +42,18 @@ export abstract class VcpuExtendedState extends VcpuRegisters {
     this.xsaveSize = Math.max(vm.checkExtension(KVM_CAP_XSAVE2), XSAVE_SIZE)
   }
 
-  /** x87 and SSE state. @ioctl KVM_GET_FPU (KVM API 4.22) */
+  /**
+   * x87 and SSE state.
+   *
+   * @ioctl KVM_GET_FPU (KVM API 4.22)
+   */
   getFpu(): KvmFpu {
     this.request(KVM_GET_FPU, 'KVM_GET_FPU')
     return decodeKvmFpu(this.native.view, 0)
   }
-  /** @ioctl KVM_SET_FPU (KVM API 4.23) */
+  /**
+   * @ioctl KVM_SET_FPU (KVM API 4.23)
+   */
   setFpu(fpu: KvmFpu): void {
     object(fpu, 'fpu')
     this.send(KVM_SET_FPU, 'KVM_SET_FPU', (draft) => encodeKvmFpu(draft, 0, fpu))
@@ -56,7 +62,8 @@ export abstract class VcpuExtendedState extends VcpuRegisters {
   /**
    * The XSAVE area in the layout of CPUID leaf 0xD, 4096 bytes.
    *
-   * @ioctl KVM_GET_XSAVE (KVM API 4.42) @capability KVM_CAP_XSAVE
+   * @ioctl KVM_GET_XSAVE (KVM API 4.42)
+   * @capability KVM_CAP_XSAVE
    * @throws KvmError `EINVAL` when the guest's state is larger: use {@link getXsave2}.
    */
   getXsave(): Uint8Array {
@@ -67,7 +74,8 @@ export abstract class VcpuExtendedState extends VcpuRegisters {
   /**
    * The whole XSAVE area, {@link xsaveSize} bytes.
    *
-   * @ioctl KVM_GET_XSAVE2 (KVM API 4.134) @capability KVM_CAP_XSAVE2
+   * @ioctl KVM_GET_XSAVE2 (KVM API 4.134)
+   * @capability KVM_CAP_XSAVE2
    */
   getXsave2(): Uint8Array {
     this.capabilities.require(KVM_CAP_XSAVE2)
@@ -79,7 +87,8 @@ export abstract class VcpuExtendedState extends VcpuRegisters {
    * Sets the extended state from what {@link getXsave} or {@link getXsave2} gave.
    *
    * @param area 4096 to {@link xsaveSize} bytes; the rest counts as zero.
-   * @ioctl KVM_SET_XSAVE (KVM API 4.43) @capability KVM_CAP_XSAVE
+   * @ioctl KVM_SET_XSAVE (KVM API 4.43)
+   * @capability KVM_CAP_XSAVE
    * @throws KvmError `EINVAL` for components that the guest may not have, or reserved bits.
    */
   setXsave(area: Uint8Array): void {
@@ -95,7 +104,12 @@ export abstract class VcpuExtendedState extends VcpuRegisters {
     this.request(KVM_SET_XSAVE, 'KVM_SET_XSAVE', whole.buffer)
   }
 
-  /** The extended control registers: XCR0. @ioctl KVM_GET_XCRS (KVM API 4.44) @capability KVM_CAP_XCRS */
+  /**
+   * The extended control registers: XCR0.
+   *
+   * @ioctl KVM_GET_XCRS (KVM API 4.44)
+   * @capability KVM_CAP_XCRS
+   */
   getXcrs(): KvmXcr[] {
     this.capabilities.require(KVM_CAP_XCRS)
     this.request(KVM_GET_XCRS, 'KVM_GET_XCRS')
@@ -105,7 +119,8 @@ export abstract class VcpuExtendedState extends VcpuRegisters {
   /**
    * Sets them.
    *
-   * @ioctl KVM_SET_XCRS (KVM API 4.45) @capability KVM_CAP_XCRS
+   * @ioctl KVM_SET_XCRS (KVM API 4.45)
+   * @capability KVM_CAP_XCRS
    * @throws KvmError `EINVAL` for a value of XCR0 that the guest's CPUID does not allow.
    */
   setXcrs(xcrs: readonly KvmXcr[]): void {

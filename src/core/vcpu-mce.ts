@@ -17,7 +17,8 @@ export abstract class VcpuMce extends VcpuMsrs {
    * Sets IA32_MCG_CAP: 1 to 32 banks in bits 0 to 7, features above, as far as
    * {@link Kvm.x86GetMceCapSupported} has them. Resets the control MSRs of all banks.
    *
-   * @ioctl KVM_X86_SETUP_MCE (KVM API 4.105) @capability KVM_CAP_MCE
+   * @ioctl KVM_X86_SETUP_MCE (KVM API 4.105)
+   * @capability KVM_CAP_MCE
    * @throws KvmError `EINVAL` for no bank, too many, or a feature that KVM lacks.
    */
   x86SetupMce(mcgCap: bigint): void {
@@ -31,7 +32,8 @@ export abstract class VcpuMce extends VcpuMsrs {
    * Reports a machine check in one bank; an uncorrected one raises #MC, or shuts the guest down when
    * it cannot take it.
    *
-   * @ioctl KVM_X86_SET_MCE (KVM API 4.106) @capability KVM_CAP_MCE
+   * @ioctl KVM_X86_SET_MCE (KVM API 4.106)
+   * @capability KVM_CAP_MCE
    * @throws KvmError `EINVAL` for a bank that the guest does not have, or a status without VAL.
    */
   x86SetMce(mce: KvmX86Mce): void {

@@ -16,7 +16,8 @@ export abstract class VcpuMemory extends VcpuXen {
    *
    * @param gpa a multiple of 4096, as is `size`
    * @returns What is left to do: call again until its size is 0, or use {@link populateMemory}.
-   * @ioctl KVM_PRE_FAULT_MEMORY (KVM API 4.143) @capability KVM_CAP_PRE_FAULT_MEMORY
+   * @ioctl KVM_PRE_FAULT_MEMORY (KVM API 4.143)
+   * @capability KVM_CAP_PRE_FAULT_MEMORY
    * @throws KvmError `ENOENT` where no slot is, `EOPNOTSUPP` without two-dimensional paging.
    */
   preFaultMemory(gpa: number, size: number): MemoryRange {

@@ -12,6 +12,7 @@ import {
 import { kvmError } from './errors.js'
 import { bytes, object, outOfRange } from './validate.js'
 import { VcpuDebug } from './vcpu-debug.js'
+import { offered } from './vcpu-file.js'
 
 const E2BIG = -7
 /** Bytes of struct kvm_nested_state before its data. */
@@ -29,10 +30,12 @@ export abstract class VcpuNested extends VcpuDebug {
   /**
    * What KVM keeps for a guest that is itself a hypervisor.
    *
-   * @ioctl KVM_GET_NESTED_STATE (KVM API 4.114) @capability KVM_CAP_NESTED_STATE
+   * @ioctl KVM_GET_NESTED_STATE (KVM API 4.114)
+   * @capability KVM_CAP_NESTED_STATE
    */
   getNestedState(): NestedState {
-    for (let size = this.capabilities.require(KVM_CAP_NESTED_STATE); ; ) {
+    this.capabilities.require(KVM_CAP_NESTED_STATE)
+    for (let size = offered(this, KVM_CAP_NESTED_STATE); ; ) {
       const view = new StructView(Math.max(size, HEADER))
       view.u32[SIZE_WORD] = view.byteLength
       const result = this.handle.ioctl(KVM_GET_NESTED_STATE, view.buffer as ArrayBuffer)
@@ -49,14 +52,16 @@ export abstract class VcpuNested extends VcpuDebug {
   /**
    * Sets it. After CPUID, MSRs and special registers, before the first run.
    *
-   * @ioctl KVM_SET_NESTED_STATE (KVM API 4.115) @capability KVM_CAP_NESTED_STATE
+   * @ioctl KVM_SET_NESTED_STATE (KVM API 4.115)
+   * @capability KVM_CAP_NESTED_STATE
    * @throws KvmError `EINVAL` for what does not fit the vCPU's other state.
    */
   setNestedState(state: NestedState): void {
     const data = bytes(object(state, 'state').data, 'state.data')
-    const max = this.capabilities.require(KVM_CAP_NESTED_STATE)
-    if (data.length > Math.max(max, HEADER) - HEADER) {
-      throw outOfRange('state.data.length', `<= ${max - HEADER}`, data.length)
+    this.capabilities.require(KVM_CAP_NESTED_STATE)
+    const max = Math.max(offered(this, KVM_CAP_NESTED_STATE), HEADER) - HEADER
+    if (data.length > max) {
+      throw outOfRange('state.data.length', `<= ${max}`, data.length)
     }
     const view = new StructView(HEADER + data.length)
     encodeKvmNestedState(view, 0, { ...state, size: HEADER + data.length })

@@ -15,13 +15,19 @@ export abstract class VcpuOneReg extends VcpuExtendedState {
    * Reads one register. The id of an MSR is {@link msrRegId}, that of the guest's shadow-stack
    * pointer {@link GUEST_SSP_REG_ID}.
    *
-   * @ioctl KVM_GET_ONE_REG (KVM API 4.69) @capability KVM_CAP_ONE_REG (on x86 since Linux 6.18)
+   * @ioctl KVM_GET_ONE_REG (KVM API 4.69)
+   * @capability KVM_CAP_ONE_REG (on x86 since Linux 6.18)
    * @throws KvmError `EINVAL` for an id that KVM or this guest does not have.
    */
   getOneReg(id: bigint): bigint {
     return this.#oneReg(0, 'KVM_GET_ONE_REG', uint64(id, 'id'), 0n)
   }
-  /** Writes one. @ioctl KVM_SET_ONE_REG (KVM API 4.68) @capability KVM_CAP_ONE_REG */
+  /**
+   * Writes one.
+   *
+   * @ioctl KVM_SET_ONE_REG (KVM API 4.68)
+   * @capability KVM_CAP_ONE_REG
+   */
   setOneReg(id: bigint, value: bigint): void {
     this.#oneReg(1, 'KVM_SET_ONE_REG', uint64(id, 'id'), uint64(value, 'value'))
   }
@@ -43,7 +49,8 @@ export abstract class VcpuOneReg extends VcpuExtendedState {
   /**
    * The ids of the registers that only {@link getOneReg} can reach; MSRs are not listed.
    *
-   * @ioctl KVM_GET_REG_LIST (KVM API 4.84) @capability KVM_CAP_ONE_REG
+   * @ioctl KVM_GET_REG_LIST (KVM API 4.84)
+   * @capability KVM_CAP_ONE_REG
    */
   getRegList(): bigint[] {
     this.capabilities.require(KVM_CAP_ONE_REG)

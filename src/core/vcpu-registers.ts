@@ -95,7 +95,8 @@ export abstract class VcpuRegisters extends VcpuFile {
    * As {@link getSregs} without the interrupt, but with the four page-directory pointers of PAE
    * paging: `flags` has `KVM_SREGS2_FLAGS_PDPTRS_VALID` when they count.
    *
-   * @ioctl KVM_GET_SREGS2 (KVM API 4.131) @capability KVM_CAP_SREGS2
+   * @ioctl KVM_GET_SREGS2 (KVM API 4.131)
+   * @capability KVM_CAP_SREGS2
    */
   getSregs2(): KvmSregs2 {
     this.capabilities.require(KVM_CAP_SREGS2)
@@ -106,7 +107,8 @@ export abstract class VcpuRegisters extends VcpuFile {
    * Sets them. With `KVM_SREGS2_FLAGS_PDPTRS_VALID` the pointers are loaded as given; without it KVM
    * reads them from guest memory.
    *
-   * @ioctl KVM_SET_SREGS2 (KVM API 4.132) @capability KVM_CAP_SREGS2
+   * @ioctl KVM_SET_SREGS2 (KVM API 4.132)
+   * @capability KVM_CAP_SREGS2
    * @throws KvmError `EINVAL` for a combination the CPU cannot be in.
    */
   setSregs2(sregs: KvmSregs2): void {
@@ -115,7 +117,12 @@ export abstract class VcpuRegisters extends VcpuFile {
     this.send(KVM_SET_SREGS2, 'KVM_SET_SREGS2', (draft) => encodeKvmSregs2(draft, 0, sregs))
   }
 
-  /** DR0 to DR3, DR6, DR7. @ioctl KVM_GET_DEBUGREGS (KVM API 4.33) @capability KVM_CAP_DEBUGREGS */
+  /**
+   * DR0 to DR3, DR6, DR7.
+   *
+   * @ioctl KVM_GET_DEBUGREGS (KVM API 4.33)
+   * @capability KVM_CAP_DEBUGREGS
+   */
   getDebugregs(): KvmDebugregs {
     this.capabilities.require(KVM_CAP_DEBUGREGS)
     this.request(KVM_GET_DEBUGREGS, 'KVM_GET_DEBUGREGS')
@@ -124,7 +131,8 @@ export abstract class VcpuRegisters extends VcpuFile {
   /**
    * Sets the guest's own debug registers; see {@link setGuestDebug} for the VMM's. `flags` must be 0.
    *
-   * @ioctl KVM_SET_DEBUGREGS (KVM API 4.34) @capability KVM_CAP_DEBUGREGS
+   * @ioctl KVM_SET_DEBUGREGS (KVM API 4.34)
+   * @capability KVM_CAP_DEBUGREGS
    */
   setDebugregs(debugregs: KvmDebugregs): void {
     object(debugregs, 'debugregs')

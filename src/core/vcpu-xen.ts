@@ -24,7 +24,8 @@ export abstract class VcpuXen extends VcpuNested {
   /**
    * Reads an attribute, `KVM_XEN_VCPU_ATTR_TYPE_*`.
    *
-   * @ioctl KVM_XEN_VCPU_GET_ATTR (KVM API 4.130) @capability KVM_CAP_XEN_HVM
+   * @ioctl KVM_XEN_VCPU_GET_ATTR (KVM API 4.130)
+   * @capability KVM_CAP_XEN_HVM
    */
   xenVcpuGetAttr(type: number): KvmXenVcpuAttr {
     const number = integer(type, 'type', 0, 0xffff)
@@ -40,7 +41,8 @@ export abstract class VcpuXen extends VcpuNested {
    * Sets one. `u.hva` of KVM_XEN_VCPU_ATTR_TYPE_VCPU_INFO_HVA cannot be given as a number: for that
    * type, {@link xenVcpuSetInfoMemory}.
    *
-   * @ioctl KVM_XEN_VCPU_SET_ATTR (KVM API 4.129) @capability KVM_CAP_XEN_HVM
+   * @ioctl KVM_XEN_VCPU_SET_ATTR (KVM API 4.129)
+   * @capability KVM_CAP_XEN_HVM
    */
   xenVcpuSetAttr(attr: KvmXenVcpuAttr): void {
     if (object(attr, 'attr').type === KVM_XEN_VCPU_ATTR_TYPE_VCPU_INFO_HVA) {

@@ -134,7 +134,8 @@ export class Vcpu extends VcpuEncryption {
    *
    * @returns Undefined; or an exit, when the same instruction wants more (the second half of a
    *   16-byte access): answer it and call again.
-   * @ioctl KVM_RUN (KVM API 5, immediate_exit) @capability KVM_CAP_IMMEDIATE_EXIT
+   * @ioctl KVM_RUN (KVM API 5, immediate_exit)
+   * @capability KVM_CAP_IMMEDIATE_EXIT
    */
   completeIo(): Exit | undefined {
     const status = this.native.vcpuCompleteIo(this.#handle)

@@ -24,6 +24,13 @@ export type MsiToSignal = Pick<KvmMsi, 'address_lo' | 'data'> & Partial<KvmMsi>
 
 /** Interrupt routing of a VM. */
 export abstract class VmRouting extends VmPit {
+  #routes: readonly KvmIrqRoutingEntry[] | undefined
+
+  /** What {@link setGsiRouting} was last given: the kernel does not tell. Undefined before. */
+  get gsiRouting(): readonly KvmIrqRoutingEntry[] | undefined {
+    return this.#routes
+  }
+
   /**
    * Replaces the table that says which chip's pin, message or event each GSI raises. A GSI may have
    * several entries, one of them a message at most.
@@ -52,6 +59,7 @@ export abstract class VmRouting extends VmPit {
           'flag that it does not take',
       },
     })
+    this.#routes = structuredClone(routes)
   }
 
   /**

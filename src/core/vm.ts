@@ -3,6 +3,7 @@
 import type { Binding, FileHandle } from '../binding.js'
 import { kvmError } from './errors.js'
 import type { Kvm } from './kvm.js'
+import { restoreVmState, saveVmState, type VmState } from './state-vm.js'
 import { uint32 } from './validate.js'
 import { Vcpu } from './vcpu.js'
 import { VmDevices } from './vm-devices.js'
@@ -41,5 +42,29 @@ export class Vm extends VmDevices {
         EINVAL: 'the id is above what KVM_CAP_MAX_VCPU_ID allows',
       },
     })
+  }
+
+  /**
+   * Everything KVM keeps for this VM and its vCPUs, as a plain value; not its RAM, nor what the VMM
+   * chose for it (slots, enabled capabilities, filters, eventfds). No vCPU may be running.
+   *
+   * @param vcpus All vCPUs of the VM.
+   * @throws KvmError `ERR_KVM_BUSY` when one is running, `ERR_KVM_IO_PENDING` when one is in the
+   *   middle of an access: see {@link Vcpu.completeIo}.
+   */
+  saveState(vcpus: readonly Vcpu[]): VmState {
+    return saveVmState(this, vcpus)
+  }
+
+  /**
+   * Makes this VM what {@link saveState} saw. Set it up like the other before: the same interrupt
+   * controllers, capabilities and RAM, and vCPUs with the same numbers that have not run yet. The
+   * guest's clocks go on where they stopped.
+   *
+   * @param vcpus The vCPUs, in the order in which they were saved.
+   * @throws KvmError naming the first part that this host refuses; the VM is then of no more use.
+   */
+  restoreState(vcpus: readonly Vcpu[], state: VmState): void {
+    restoreVmState(this, vcpus, state)
   }
 }

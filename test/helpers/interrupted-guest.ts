@@ -74,6 +74,11 @@ export class InterruptedGuest implements Disposable {
     throw new Error(`the guest does not end; so far: ${this.result()}`)
   }
 
+  /** How many it has seen. */
+  get ticks(): number {
+    return this.memory.readU32(layout.parameters + 16)
+  }
+
   /** What it computed, and how many ticks it saw. */
   result(): string {
     const at = layout.parameters + 16

@@ -23,14 +23,14 @@ function membersOf(prototype: object): { methods: string[]; getters: string[] } 
 // Two of everything, made and closed in turn, so that valid arguments can be given to closed objects.
 let closed: Guest
 let open: Guest
-let state: unknown
+let states: { vcpu: unknown; vm: unknown }
 let regs: Record<'regs' | 'sregs' | 'fpu' | 'events' | 'xsave', unknown>
 
 beforeAll(() => {
   closed = createGuest(HALT)
   open = createGuest(HALT)
   const { vcpu } = open
-  state = vcpu.saveState()
+  states = { vcpu: vcpu.saveState(), vm: open.vm.saveState([]) }
   regs = {
     regs: vcpu.getRegs(),
     sregs: vcpu.getSregs(),
@@ -48,7 +48,7 @@ afterAll(() => {
   for (const event of events) event.close()
 })
 
-/** Arguments that would do on an open object. */
+/** Arguments that would do on an open object, by method, or by class and method. */
 const valid: Record<string, () => unknown[]> = {
   unsafeIoctl: () => [0xae00],
   checkExtension: () => [0],
@@ -132,7 +132,9 @@ const valid: Record<string, () => unknown[]> = {
   setDeviceAttr: () => [0, 0, 0n],
   memoryEncryptOp: () => [{ family: 'tdx', name: '', id: 2, struct: new Uint8Array(8) }],
   tdxInitMemRegion: () => [0, new Uint8Array(4096)],
-  restoreState: () => [state],
+  saveState: () => [[]],
+  'Vcpu.restoreState': () => [states.vcpu],
+  'Vm.restoreState': () => [[], states.vm],
   view: () => [0, 1],
   read: () => [0, 1],
   write: () => [0, Uint8Array.of(1)],
@@ -149,14 +151,14 @@ const valid: Record<string, () => unknown[]> = {
 
 /** Documented as harmless at any time. */
 const harmless = new Set(['close', 'kick', 'stop', 'requestStop', 'join', 'closed'])
-const harmlessGetters = new Set(['closed', 'syncRegs', 'tid', 'ranges', 'size'])
+const harmlessGetters = new Set(['closed', 'syncRegs', 'tid', 'ranges', 'size', 'gsiRouting'])
 
 function describeClosed(name: string, prototype: object, object: () => object) {
   describe(`a closed ${name}`, () => {
     const { methods, getters } = membersOf(prototype)
     test.each(methods.filter((method) => !harmless.has(method)))('refuses %s()', (method) => {
       const target = object() as Record<string, (...args: unknown[]) => unknown>
-      const args = valid[method]?.() ?? []
+      const args = (valid[`${name}.${method}`] ?? valid[method])?.() ?? []
       expect(codeOf(() => target[method]!(...args))).toBe('ERR_KVM_CLOSED')
     })
     test.each(methods.filter((method) => harmless.has(method)))('allows %s()', async (method) => {

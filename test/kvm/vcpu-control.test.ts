@@ -1,9 +1,10 @@
-// Signals during KVM_RUN.
-// covers: KVM_SET_SIGNAL_MASK@vcpu KVM_RUN@vcpu
+// A vCPU as an object of the kernel: signals during KVM_RUN, capabilities, statistics.
+// covers: KVM_SET_SIGNAL_MASK@vcpu KVM_RUN@vcpu KVM_ENABLE_CAP@vcpu KVM_GET_STATS_FD@vcpu
 
-import { expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import { createGuest, HALT, SPIN } from '../helpers/guest.js'
-import { codeOf } from '../helpers/thrown.js'
+import { has } from '../helpers/probe.js'
+import { codeOf, thrownBy } from '../helpers/thrown.js'
 
 const ALL = 2n ** 64n - 1n
 
@@ -37,4 +38,65 @@ test('a mask is 64 bits or null', () => {
   expect(codeOf(() => guest.vcpu.setSignalMask(1n << 64n))).toBe('ERR_OUT_OF_RANGE')
   expect(codeOf(() => guest.vcpu.setSignalMask(0 as never))).toBe('ERR_INVALID_ARG_TYPE')
   expect(codeOf(() => guest.vcpu.setSignalMask(undefined as never))).toBe('ERR_INVALID_ARG_TYPE')
+})
+
+describe('capabilities of a vCPU', () => {
+  test.runIf(has('KVM_CAP_ENFORCE_PV_FEATURE_CPUID'))('are enabled by name', () => {
+    using guest = createGuest(HALT)
+    expect(guest.vcpu.enableCap('KVM_CAP_ENFORCE_PV_FEATURE_CPUID', { enabled: true })).toBe(0)
+    expect(guest.vcpu.enableCap('KVM_CAP_ENFORCE_PV_FEATURE_CPUID', { enabled: false })).toBe(0)
+  })
+
+  test.runIf(has('KVM_CAP_ENFORCE_PV_FEATURE_CPUID'))('change what the guest may use', () => {
+    using guest = createGuest(HALT)
+    const SYSTEM_TIME = 0x4b56_4d01
+    guest.vcpu.setMsrs([{ index: SYSTEM_TIME, data: 0x6001n }])
+    guest.vcpu.enableCap('KVM_CAP_ENFORCE_PV_FEATURE_CPUID')
+    const refused = { code: 'EINVAL', msr: SYSTEM_TIME }
+    const set = () => guest.vcpu.setMsrs([{ index: SYSTEM_TIME, data: 0x6001n }])
+    expect(thrownBy(set)).toMatchObject(refused)
+  })
+
+  test('one that is for VMs is refused, by name and by number', () => {
+    using guest = createGuest(HALT)
+    const { vcpu } = guest
+    expect(codeOf(() => vcpu.enableCap('KVM_CAP_HALT_POLL' as never))).toBe('ERR_INVALID_ARG_TYPE')
+    expect(codeOf(() => vcpu.enableCap(182))).toBe('EINVAL')
+  })
+
+  test.each([
+    'KVM_CAP_HYPERV_SYNIC',
+    'KVM_CAP_HYPERV_SYNIC2',
+    'KVM_CAP_HYPERV_ENLIGHTENED_VMCS',
+    'KVM_CAP_HYPERV_DIRECT_TLBFLUSH',
+    'KVM_CAP_HYPERV_ENFORCE_CPUID',
+  ] as const)('%s is enabled, refused or missed by name', (name) => {
+    using guest = createGuest(HALT, { irqchip: true })
+    const enable = () => guest.vcpu.enableCap(name)
+    if (!has(name)) {
+      const missing = { code: 'ERR_KVM_CAP_MISSING', capability: name }
+      expect(thrownBy(enable)).toMatchObject(missing)
+      return
+    }
+    // Some are announced by every kernel with Hyper-V, and work on Intel hosts only.
+    const { message } = attempt(enable)
+    expect(message).toMatch(/^(\d+|E[A-Z]+: .*KVM_ENABLE_CAP.*)$/)
+  })
+})
+
+function attempt(action: () => number): { message: string } {
+  try {
+    return { message: String(action()) }
+  } catch (error) {
+    return error as Error
+  }
+}
+
+test.runIf(has('KVM_CAP_BINARY_STATS_FD'))('statistics count the exits', () => {
+  using guest = createGuest([0xe6, 0x10, 0xeb, 0xfc]) // out 0x10, al; again
+  using stats = guest.vcpu.getStatsFd()
+  expect(stats.id).toMatch(/vcpu-0$/)
+  const before = stats.read().get('exits') as bigint
+  for (let i = 0; i < 5; i++) guest.vcpu.run()
+  expect((stats.read().get('exits') as bigint) - before).toBeGreaterThanOrEqual(5n)
 })
