@@ -20,3 +20,21 @@ export function capability(name: string): number {
 
 /** Whether the capability is there. */
 export const has = (name: string): boolean => capability(name) > 0
+
+interface Skippable {
+  skip(reason?: string): void
+}
+
+/** For a hook or the start of a test: without the capability, the test is skipped for that reason. */
+export function needs(name: string): (context: Skippable) => void {
+  return (context) => {
+    if (!has(name)) context.skip(`this KVM lacks ${name}`)
+  }
+}
+
+/** The opposite: for tests of what happens without the capability. */
+export function needsNo(name: string): (context: Skippable) => void {
+  return (context) => {
+    if (has(name)) context.skip(`this KVM has ${name}`)
+  }
+}

@@ -5,7 +5,7 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { KVM_VCPU_TSC_CTRL, KVM_VCPU_TSC_OFFSET } from '../../src/uapi/index.js'
 import { createGuest, type Guest, HALT } from '../helpers/guest.js'
-import { has } from '../helpers/probe.js'
+import { needs, needsNo } from '../helpers/probe.js'
 import { codeOf, thrownBy } from '../helpers/thrown.js'
 
 let guest: Guest
@@ -25,22 +25,21 @@ describe('the rate of the TSC', () => {
     expect(vcpu.getTscKhz()).toBe(tscKhz)
   })
 
-  test.runIf(has('KVM_CAP_TSC_CONTROL'))('can be another where the CPU scales it', () => {
+  test('can be another where the CPU scales it', (context) => {
+    needs('KVM_CAP_TSC_CONTROL')(context)
     const { vcpu } = guest
     const half = Math.round(vcpu.getTscKhz() / 2)
     vcpu.setTscKhz(half)
     expect(vcpu.getTscKhz()).toBe(half)
   })
 
-  test.runIf(!has('KVM_CAP_TSC_CONTROL'))(
-    'cannot be lower elsewhere, and the error says why',
-    () => {
-      const { vcpu } = guest
-      const error = thrownBy(() => vcpu.setTscKhz(1000)) as Error
-      expect(error).toMatchObject({ code: 'EINVAL', ioctl: 'KVM_SET_TSC_KHZ' })
-      expect(error.message).toMatch(/KVM_CAP_TSC_CONTROL/)
-    },
-  )
+  test('cannot be lower elsewhere, and the error says why', (context) => {
+    needsNo('KVM_CAP_TSC_CONTROL')(context)
+    const { vcpu } = guest
+    const error = thrownBy(() => vcpu.setTscKhz(1000)) as Error
+    expect(error).toMatchObject({ code: 'EINVAL', ioctl: 'KVM_SET_TSC_KHZ' })
+    expect(error.message).toMatch(/KVM_CAP_TSC_CONTROL/)
+  })
 
   test('is a number of kHz', () => {
     expect(codeOf(() => guest.vcpu.setTscKhz(-1))).toBe('ERR_OUT_OF_RANGE')
@@ -71,7 +70,9 @@ function shiftsTsc(): boolean {
 }
 
 const OFFSET = [KVM_VCPU_TSC_CTRL, KVM_VCPU_TSC_OFFSET] as const
-describe.runIf(has('KVM_CAP_VCPU_ATTRIBUTES'))('attributes', () => {
+describe('attributes', () => {
+  beforeEach(needs('KVM_CAP_VCPU_ATTRIBUTES'))
+
   test('the TSC offset comes back, all 64 bits of it', () => {
     const { vcpu } = guest
     expect(vcpu.hasDeviceAttr(...OFFSET)).toBe(true)
@@ -97,7 +98,9 @@ describe.runIf(has('KVM_CAP_VCPU_ATTRIBUTES'))('attributes', () => {
   })
 })
 
-describe.runIf(!has('KVM_CAP_VCPU_ATTRIBUTES'))('attributes on a kernel without them', () => {
+describe('attributes on a kernel without them', () => {
+  beforeEach(needsNo('KVM_CAP_VCPU_ATTRIBUTES'))
+
   test.each([
     ['hasDeviceAttr', () => guest.vcpu.hasDeviceAttr(...OFFSET)],
     ['getDeviceAttr', () => guest.vcpu.getDeviceAttr(...OFFSET)],

@@ -3,7 +3,7 @@
 
 import { describe, expect, test } from 'vitest'
 import { createGuest, HALT, SPIN } from '../helpers/guest.js'
-import { has } from '../helpers/probe.js'
+import { has, needs } from '../helpers/probe.js'
 import { codeOf, thrownBy } from '../helpers/thrown.js'
 
 const ALL = 2n ** 64n - 1n
@@ -41,13 +41,15 @@ test('a mask is 64 bits or null', () => {
 })
 
 describe('capabilities of a vCPU', () => {
-  test.runIf(has('KVM_CAP_ENFORCE_PV_FEATURE_CPUID'))('are enabled by name', () => {
+  test('are enabled by name', (context) => {
+    needs('KVM_CAP_ENFORCE_PV_FEATURE_CPUID')(context)
     using guest = createGuest(HALT)
     expect(guest.vcpu.enableCap('KVM_CAP_ENFORCE_PV_FEATURE_CPUID', { enabled: true })).toBe(0)
     expect(guest.vcpu.enableCap('KVM_CAP_ENFORCE_PV_FEATURE_CPUID', { enabled: false })).toBe(0)
   })
 
-  test.runIf(has('KVM_CAP_ENFORCE_PV_FEATURE_CPUID'))('change what the guest may use', () => {
+  test('change what the guest may use', (context) => {
+    needs('KVM_CAP_ENFORCE_PV_FEATURE_CPUID')(context)
     using guest = createGuest(HALT)
     const SYSTEM_TIME = 0x4b56_4d01
     guest.vcpu.setMsrs([{ index: SYSTEM_TIME, data: 0x6001n }])
@@ -92,7 +94,8 @@ function attempt(action: () => number): { message: string } {
   }
 }
 
-test.runIf(has('KVM_CAP_BINARY_STATS_FD'))('statistics count the exits', () => {
+test('statistics count the exits', (context) => {
+  needs('KVM_CAP_BINARY_STATS_FD')(context)
   using guest = createGuest([0xe6, 0x10, 0xeb, 0xfc]) // out 0x10, al; again
   using stats = guest.vcpu.getStatsFd()
   expect(stats.id).toMatch(/vcpu-0$/)

@@ -5,7 +5,7 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { KVM_GET_SUPPORTED_HV_CPUID } from '../../src/uapi/index.js'
 import { createGuest, ENTRY, type Guest, HALT } from '../helpers/guest.js'
-import { has } from '../helpers/probe.js'
+import { needs, needsNo } from '../helpers/probe.js'
 import { codeOf, thrownBy } from '../helpers/thrown.js'
 
 let guest: Guest
@@ -53,14 +53,16 @@ describe('CPUID', () => {
     vcpu.setCpuid2(vcpu.getCpuid2())
   })
 
-  test.runIf(has('KVM_CAP_HYPERV_CPUID'))('the leaves of Hyper-V begin with its signature', () => {
+  test('the leaves of Hyper-V begin with its signature', (context) => {
+    needs('KVM_CAP_HYPERV_CPUID')(context)
     const [first] = guest.vcpu.getSupportedHvCpuid()
     expect(first).toMatchObject({ function: 0x4000_0000 })
     const name = new Uint8Array(Uint32Array.of(first!.ebx, first!.ecx, first!.edx).buffer)
     expect(Buffer.from(name).toString('latin1')).toMatch(/Linux KVM Hv|Microsoft Hv/)
   })
 
-  test.runIf(!has('KVM_CAP_HYPERV_CPUID'))('without Hyper-V the capability is named', () => {
+  test('without Hyper-V the capability is named', (context) => {
+    needsNo('KVM_CAP_HYPERV_CPUID')(context)
     const missing = { code: 'ERR_KVM_CAP_MISSING', capability: 'KVM_CAP_HYPERV_CPUID' }
     expect(thrownBy(() => guest.vcpu.getSupportedHvCpuid())).toMatchObject(missing)
     const table = new ArrayBuffer(8 + 256 * 40)
@@ -125,7 +127,9 @@ describe('MSRs', () => {
 const MCG_CAP = 0x179
 const MC0_STATUS = 0x401
 const VALID_CORRECTED = 1n << 63n
-describe.runIf(has('KVM_CAP_MCE'))('machine checks', () => {
+describe('machine checks', () => {
+  beforeEach(needs('KVM_CAP_MCE'))
+
   test('the number of banks is what was set up', () => {
     const { kvm, vcpu } = guest
     const cap = (kvm.x86GetMceCapSupported() & ~0xffn) | 7n

@@ -3,7 +3,7 @@
 // covers: KVM_INTERRUPT@vcpu KVM_NMI@vcpu KVM_SMI@vcpu KVM_GET_LAPIC@vcpu KVM_SET_LAPIC@vcpu
 // covers: KVM_TPR_ACCESS_REPORTING@vcpu KVM_SET_VAPIC_ADDR@vcpu
 
-import { describe, expect, test } from 'vitest'
+import { beforeEach, describe, expect, test } from 'vitest'
 import { Kvm } from '../../src/index.js'
 import {
   KVM_CAP_EXCEPTION_PAYLOAD,
@@ -15,7 +15,7 @@ import {
 } from '../../src/uapi/index.js'
 import { LapicState } from '../../src/x86/index.js'
 import { createGuest, ENTRY, type Guest, HALT, SPIN } from '../helpers/guest.js'
-import { has } from '../helpers/probe.js'
+import { needs, needsNo } from '../helpers/probe.js'
 import { codeOf, thrownBy } from '../helpers/thrown.js'
 
 /** A real-mode guest whose vector 0x21 and NMI write their number to port 0x12 and return. */
@@ -50,7 +50,8 @@ test('an exception that is set pending is delivered', () => {
   expect(vcpu.run()).toMatchObject({ type: 'io', port: 0x20, value: 6 })
 })
 
-test.runIf(has('KVM_CAP_EXCEPTION_PAYLOAD'))('setRegs drops a pending exception', () => {
+test('setRegs drops a pending exception', (context) => {
+  needs('KVM_CAP_EXCEPTION_PAYLOAD')(context)
   using guest = createGuest(HALT)
   const { vm, vcpu } = guest
   vm.enableCap(KVM_CAP_EXCEPTION_PAYLOAD, { args: [1n] })
@@ -167,7 +168,9 @@ describe('with interrupt controllers in the kernel', () => {
   })
 })
 
-describe.runIf(has('KVM_CAP_X86_SMM'))('system management', () => {
+describe('system management', () => {
+  beforeEach(needs('KVM_CAP_X86_SMM'))
+
   test('an SMI enters SMM at its handler, RSM leaves it', () => {
     using guest = createGuest([0xe6, 0x10, 0xeb, 0xfc]) // out 0x10, al; again
     const { vcpu, memory } = guest
@@ -184,7 +187,8 @@ describe.runIf(has('KVM_CAP_X86_SMM'))('system management', () => {
   })
 })
 
-test.runIf(!has('KVM_CAP_X86_SMM'))('without SMM an SMI is missed by name', () => {
+test('without SMM an SMI is missed by name', (context) => {
+  needsNo('KVM_CAP_X86_SMM')(context)
   using guest = createGuest(HALT)
   const missing = { code: 'ERR_KVM_CAP_MISSING', capability: 'KVM_CAP_X86_SMM' }
   expect(thrownBy(() => guest.vcpu.smi())).toMatchObject(missing)

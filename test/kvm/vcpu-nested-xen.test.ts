@@ -8,6 +8,7 @@ import {
   KVM_GET_NESTED_STATE,
   KVM_PRE_FAULT_MEMORY,
   KVM_SET_NESTED_STATE,
+  KVM_XEN_HVM_CONFIG_INTERCEPT_HCALL,
   KVM_XEN_VCPU_ATTR_TYPE_RUNSTATE_ADDR,
   KVM_XEN_VCPU_ATTR_TYPE_TIMER,
   KVM_XEN_VCPU_ATTR_TYPE_UPCALL_VECTOR,
@@ -17,7 +18,7 @@ import {
   KVM_XEN_VCPU_SET_ATTR,
 } from '../../src/uapi/index.js'
 import { createGuest, type Guest, HALT } from '../helpers/guest.js'
-import { capability, has } from '../helpers/probe.js'
+import { capability, needs, needsNo } from '../helpers/probe.js'
 import { codeOf, thrownBy } from '../helpers/thrown.js'
 
 let guest: Guest
@@ -33,7 +34,9 @@ function expectMissing(name: string, call: () => unknown, request: number): void
   expect(code).toMatch(/^(EINVAL|ENOTTY|EOPNOTSUPP|ENXIO)$/)
 }
 
-describe.runIf(has('KVM_CAP_NESTED_STATE'))('nested state', () => {
+describe('nested state', () => {
+  beforeEach(needs('KVM_CAP_NESTED_STATE'))
+
   test('comes back', () => {
     const { kvm, vcpu } = guest
     vcpu.setCpuid2(kvm.getSupportedCpuid())
@@ -53,19 +56,18 @@ describe.runIf(has('KVM_CAP_NESTED_STATE'))('nested state', () => {
   })
 })
 
-test.runIf(!has('KVM_CAP_NESTED_STATE'))('nested state is missed by name', () => {
+test('nested state is missed by name', (context) => {
+  needsNo('KVM_CAP_NESTED_STATE')(context)
   const name = 'KVM_CAP_NESTED_STATE'
   const state = { flags: 0, format: 0, hdr: {}, data: new Uint8Array() }
   expectMissing(name, () => guest.vcpu.getNestedState(), KVM_GET_NESTED_STATE)
   expectMissing(name, () => guest.vcpu.setNestedState(state as never), KVM_SET_NESTED_STATE)
 })
 
-describe.runIf(has('KVM_CAP_XEN_HVM'))('Xen', () => {
-  beforeEach(() => {
-    // KVM_XEN_HVM_CONFIG: hypercall MSR 0x40000000, hypercalls intercepted.
-    const config = new ArrayBuffer(56)
-    new Uint32Array(config).set([2, 0x4000_0000])
-    guest.vm.unsafeIoctl(0x4038_ae7a, config)
+describe('Xen', () => {
+  beforeEach((context) => {
+    needs('KVM_CAP_XEN_HVM')(context)
+    guest.vm.xenHvmConfig({ flags: KVM_XEN_HVM_CONFIG_INTERCEPT_HCALL, msr: 0x4000_0000 })
   })
 
   test.each([
@@ -101,7 +103,8 @@ describe.runIf(has('KVM_CAP_XEN_HVM'))('Xen', () => {
   })
 })
 
-test.runIf(!has('KVM_CAP_XEN_HVM'))('Xen is missed by name', () => {
+test('Xen is missed by name', (context) => {
+  needsNo('KVM_CAP_XEN_HVM')(context)
   const { vcpu, memory } = guest
   const name = 'KVM_CAP_XEN_HVM'
   expectMissing(name, () => vcpu.xenVcpuGetAttr(6), KVM_XEN_VCPU_GET_ATTR)
@@ -110,7 +113,9 @@ test.runIf(!has('KVM_CAP_XEN_HVM'))('Xen is missed by name', () => {
   expectMissing(name, () => vcpu.xenVcpuSetInfoMemory(memory, 0), KVM_XEN_VCPU_SET_ATTR)
 })
 
-describe.runIf(has('KVM_CAP_PRE_FAULT_MEMORY'))('pre-faulting', () => {
+describe('pre-faulting', () => {
+  beforeEach(needs('KVM_CAP_PRE_FAULT_MEMORY'))
+
   test('fills a range', () => {
     const left = guest.vcpu.preFaultMemory(0, 0x4000)
     expect(left.gpa + left.size).toBe(0x4000)
@@ -123,7 +128,8 @@ describe.runIf(has('KVM_CAP_PRE_FAULT_MEMORY'))('pre-faulting', () => {
   })
 })
 
-test.runIf(!has('KVM_CAP_PRE_FAULT_MEMORY'))('pre-faulting is missed by name', () => {
+test('pre-faulting is missed by name', (context) => {
+  needsNo('KVM_CAP_PRE_FAULT_MEMORY')(context)
   const name = 'KVM_CAP_PRE_FAULT_MEMORY'
   expectMissing(name, () => guest.vcpu.preFaultMemory(0, 4096), KVM_PRE_FAULT_MEMORY)
   expectMissing(name, () => guest.vcpu.populateMemory(0, 4096), KVM_PRE_FAULT_MEMORY)

@@ -9,7 +9,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { msrRegId } from '../../src/index.js'
 import { KVM_GET_ONE_REG, KVM_GET_REG_LIST, KVM_GET_XSAVE2 } from '../../src/uapi/index.js'
 import { createGuest, type Guest, HALT } from '../helpers/guest.js'
-import { capability, has } from '../helpers/probe.js'
+import { capability, needs, needsNo } from '../helpers/probe.js'
 import { codeOf, thrownBy } from '../helpers/thrown.js'
 
 let guest: Guest
@@ -53,7 +53,9 @@ test('updateSregs changes what it names and nothing else', () => {
   expect(vcpu.getSregs()).toEqual({ ...before, cr2: 0xdead_beefn })
 })
 
-describe.runIf(has('KVM_CAP_SREGS2'))('special registers, second form', () => {
+describe('special registers, second form', () => {
+  beforeEach(needs('KVM_CAP_SREGS2'))
+
   test('come back as they were read', () => {
     const { vcpu } = guest
     const sregs = vcpu.getSregs2()
@@ -128,7 +130,8 @@ describe('XSAVE', () => {
     expect(vcpu.getFpu().xmm[3]).toEqual(new Uint8Array(16).fill(0xa5))
   })
 
-  test.runIf(has('KVM_CAP_XSAVE2'))('the second form is as long as the capability says', () => {
+  test('the second form is as long as the capability says', (context) => {
+    needs('KVM_CAP_XSAVE2')(context)
     const { vcpu } = guest
     expect(vcpu.xsaveSize).toBe(Math.max(4096, capability('KVM_CAP_XSAVE2')))
     const area = vcpu.getXsave2()
@@ -140,7 +143,8 @@ describe('XSAVE', () => {
     expect(area.subarray(0, 4096)).toEqual(vcpu.getXsave())
   })
 
-  test.runIf(!has('KVM_CAP_XSAVE2'))('the second form is missed by name', () => {
+  test('the second form is missed by name', (context) => {
+    needsNo('KVM_CAP_XSAVE2')(context)
     const missing = { code: 'ERR_KVM_CAP_MISSING', capability: 'KVM_CAP_XSAVE2' }
     expect(thrownBy(() => guest.vcpu.getXsave2())).toMatchObject(missing)
     const area = new ArrayBuffer(8192)
@@ -175,7 +179,9 @@ describe('XCR0', () => {
 })
 
 const LSTAR = 0xc000_0082
-describe.runIf(has('KVM_CAP_ONE_REG'))('single registers', () => {
+describe('single registers', () => {
+  beforeEach(needs('KVM_CAP_ONE_REG'))
+
   test('an MSR by id is that MSR', () => {
     const { vcpu } = guest
     vcpu.setOneReg(msrRegId(LSTAR), 0xffff_8000_1234_5678n)
@@ -200,7 +206,9 @@ describe.runIf(has('KVM_CAP_ONE_REG'))('single registers', () => {
   })
 })
 
-describe.runIf(!has('KVM_CAP_ONE_REG'))('single registers on a kernel without them', () => {
+describe('single registers on a kernel without them', () => {
+  beforeEach(needsNo('KVM_CAP_ONE_REG'))
+
   test.each<[string, (guest: Guest) => unknown]>([
     ['getOneReg', ({ vcpu }) => vcpu.getOneReg(msrRegId(LSTAR))],
     ['setOneReg', ({ vcpu }) => vcpu.setOneReg(msrRegId(LSTAR), 0n)],
