@@ -9,6 +9,7 @@
         "native/convert.cc",
         "native/device.cc",
         "native/encrypt.cc",
+        "native/eventfd_watch.cc",
         "native/files.cc",
         "native/kick.cc",
         "native/memory.cc",

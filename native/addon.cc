@@ -5,6 +5,7 @@
 
 #include "bound.h"
 #include "convert.h"
+#include "eventfd_watch.h"
 #include "threads.h"
 #include "vcpu_api.h"
 #include "vcpu_api.h"
@@ -175,6 +176,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   add_vm_functions(env, exports);
   add_vcpu_functions(env, exports);
   add_vcpu_functions(env, exports);
+  add_eventfd_functions(env, exports);
   add("createRegion", create_region);
   add("regionBuffer", region_buffer);
   add("runPage", run_page);

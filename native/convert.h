@@ -5,6 +5,7 @@
 #include <uv.h>
 
 #include <string>
+#include <unordered_map>
 #include <unordered_set>
 
 #include "device.h"
@@ -17,6 +18,8 @@
 
 namespace node_kvm {
 
+class EventWatch;
+
 // What one environment (the main thread's or a Worker's) owns.
 struct Environment {
   Ref<Mapping> memory;         // of the next and of `chosen`
@@ -28,6 +31,8 @@ struct Environment {
   Ref<ExitQueue> exits;
   uv_async_t* async = nullptr;  // wakes this environment for what `exits` holds
   napi_async_cleanup_hook_handle cleanup = nullptr;
+  uint32_t last_watch = 0;
+  std::unordered_map<uint32_t, EventWatch*> watches;  // of eventfds, by the number JavaScript has
   std::unordered_set<VcpuThread*> threads;  // started and not yet joined; each holds a reference
 };
 constexpr size_t kScratchSize = 64 * 1024;

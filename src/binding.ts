@@ -22,6 +22,7 @@ export const RUN_STOPPED = 8
 export const KIND_VM = 1
 export const KIND_VCPU = 2
 export const KIND_REGION = 4
+export const KIND_FILE = 6
 
 /** A native object. Its functions are bound to it and never need `this`. */
 export interface Handle {
@@ -112,6 +113,10 @@ interface Native {
   setDeviceAttr(file: FileHandle, group: number, attr: number, value: Uint8Array | Handle): number
   openFile(path: string, writable: 0 | 1): Handle | number
   createEventFd(initial: number, semaphore: 0 | 1): Handle | number
+  /** Calls back with each count it takes. A number for the two below, or an error. */
+  watchEventFd(file: Handle, onSignal: (count: number) => void): number
+  unwatchEventFd(watch: number): void
+  refEventFd(watch: number, on: 0 | 1): void
   statsFile(of: FileHandle): Handle | number
   readFile(file: Handle, data: Uint8Array): number
   writeFile(file: Handle, data: Uint8Array): number

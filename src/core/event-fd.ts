@@ -1,9 +1,10 @@
 // eventfd(2): a counter in the kernel that threads, KVM and other drivers raise and consume.
 
-import { binding } from '../binding.js'
-import { kvmError } from './errors.js'
+import { binding, KIND_FILE } from '../binding.js'
+import { AbortError, closedError, kvmError } from './errors.js'
+import { EventWatch, SignalIterator, watchedAlready } from './event-watch.js'
 import { PlainFile } from './plain-file.js'
-import { integer, object, uint32 } from './validate.js'
+import { callback, instance, integer, object, uint32 } from './validate.js'
 
 const EAGAIN = -11
 
@@ -25,6 +26,8 @@ export interface EventFdOptions {
 export class EventFd extends PlainFile {
   readonly #count = new BigUint64Array(1)
   readonly #bytes = new Uint8Array(this.#count.buffer)
+  #watch: EventWatch | undefined
+  #keepsAlive = true
 
   /** Creates one. @throws KvmError `EMFILE` when the process has too many files. */
   static create(options: EventFdOptions = {}): EventFd {
@@ -56,5 +59,105 @@ export class EventFd extends PlainFile {
     if (result === EAGAIN) return 0
     if (result < 0) throw kvmError(result, { syscall: 'read' })
     return Number(this.#count[0])
+  }
+
+  /**
+   * Calls `handler` on this thread's event loop with each count that it takes, until
+   * {@link offSignal} or {@link close}. While it listens, the event loop stays alive, see
+   * {@link unref}. An exception that leaves the handler is the application's, as of any event.
+   *
+   * A count goes to one reader only: do not listen to an eventfd that raises an interrupt, which KVM
+   * reads, and give another thread an eventfd of its own.
+   *
+   * @throws KvmError `ERR_KVM_BUSY` when this object is listened to already.
+   */
+  onSignal(handler: (count: number) => void): this {
+    this.#listen(callback(handler, 'handler'))
+    return this
+  }
+
+  /** Ends what {@link onSignal} or {@link signals} began. What is signaled then stays counted. */
+  offSignal(): this {
+    const watch = this.#watch
+    this.#watch = undefined
+    watch?.stop()
+    return this
+  }
+
+  /**
+   * The counts, one by one as they are taken: `for await (const count of eventFd.signals())`. What
+   * is signaled while nobody waits is added up. Listening begins with the call; it ends, and so does
+   * the loop, with {@link offSignal}, {@link close} or a `break`.
+   *
+   * @throws KvmError `ERR_KVM_BUSY` when this object is listened to already.
+   * @throws AbortError from the loop, when `signal` is aborted.
+   */
+  signals(options: { signal?: AbortSignal } = {}): AsyncIterableIterator<number> {
+    const { signal } = object(options, 'options')
+    if (signal !== undefined && instance(signal, 'options.signal', AbortSignal).aborted) {
+      throw new AbortError(signal)
+    }
+    let mine: EventWatch | undefined
+    const release = (): void => {
+      if (mine !== undefined && this.#watch === mine) this.offSignal()
+    }
+    const begin = (handler: (count: number) => void, onStop: () => void): void => {
+      mine = this.#listen(handler, onStop)
+    }
+    return new SignalIterator(begin, release, signal)
+  }
+
+  /** {@link signals} without options. */
+  [Symbol.asyncIterator](): AsyncIterableIterator<number> {
+    return this.signals()
+  }
+
+  /** Lets listening keep the event loop alive, which it does at first. */
+  ref(): this {
+    return this.#setRef(true)
+  }
+
+  /** Lets the process or Worker end although this object is listened to. */
+  unref(): this {
+    return this.#setRef(false)
+  }
+
+  /**
+   * A number under which another thread of the process reaches the same eventfd, by
+   * {@link fromId}, as long as an object of it is open.
+   */
+  get id(): number {
+    if (this.closed) throw closedError()
+    return this.native.objectId(this.handle)
+  }
+
+  /**
+   * The eventfd that another thread knows by its {@link id}. Closing either object closes both; a
+   * thread that listens goes on until it stops itself.
+   *
+   * @throws KvmError `ERR_KVM_CLOSED` when there is none.
+   */
+  static fromId(id: number): EventFd {
+    const native = binding()
+    const handle = native.findObject(integer(id, 'id'), KIND_FILE)
+    if (handle === null) throw closedError()
+    return new EventFd(native, handle)
+  }
+
+  override close(): void {
+    this.offSignal()
+    super.close()
+  }
+
+  #listen(handler: (count: number) => void, onStop?: () => void): EventWatch {
+    if (this.#watch !== undefined) throw watchedAlready()
+    this.#watch = new EventWatch(this.native, this.handle, this.#keepsAlive, handler, onStop)
+    return this.#watch
+  }
+
+  #setRef(on: boolean): this {
+    this.#keepsAlive = on
+    this.#watch?.ref(on)
+    return this
   }
 }
