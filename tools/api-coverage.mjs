@@ -26,7 +26,7 @@ const KINDS = /** @type {const} */ ([
 
 /** In the header, but no kernel dispatches it any more: not among those that a kernel could answer. */
 const GONE = new Map([
-  ['KVM_GET_NR_MMU_PAGES@vm', 'Linux keeps the number in its header; the handler was removed.'],
+  ['KVM_GET_NR_MMU_PAGES@vm', 'Linux 6.4 removed the handler; the number stays in the header.'],
 ])
 
 /** Why a request gets no answer from the kernels that the tests run on. */
@@ -40,7 +40,9 @@ const REASONS = /** @type {const} */ ([
   [/HYPERV|_HV_/, 'needs a kernel with Hyper-V support (CONFIG_KVM_HYPERV)'],
   [/^KVM_SMI/, 'needs a kernel with SMM support (CONFIG_KVM_SMM)'],
   [/NESTED_STATE/, 'needs nested virtualization'],
-  [/PRE_FAULT|GUEST_MEMFD|MEMORY_ATTRIBUTES|REGION2/, 'needs a newer kernel'],
+  [/PRE_FAULT/, 'needs Linux 6.11 and two-dimensional paging'],
+  [/GUEST_MEMFD|MEMORY_ATTRIBUTES|REGION2/, 'needs Linux 6.8 and private memory'],
+  [/TSC_KHZ@vm/, 'needs a CPU that scales the TSC'],
 ])
 
 /** @typedef {{ name: string, scope: string, key: string, capability: string | null, deprecated: boolean }} Row */

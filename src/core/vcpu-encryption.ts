@@ -3,6 +3,7 @@
 import {
   decodeKvmCpuidEntry2,
   encodeKvmTdxInitMemRegion,
+  invalidArgValue,
   KVM_TDX_GET_CPUID,
   KVM_TDX_INIT_MEM_REGION,
   KVM_TDX_INIT_VCPU,
@@ -10,55 +11,50 @@ import {
   type KvmCpuidEntry2,
   StructView,
 } from '../uapi/index.js'
+import type { EncryptCommand } from './encrypt-command.js'
 import { kvmError } from './errors.js'
 import { uint64 } from './uint64.js'
-import { bytes, integer, object, outOfRange, uint32 } from './validate.js'
+import { bytes, integer, list, object, outOfRange, uint32 } from './validate.js'
 import { VcpuControl } from './vcpu-control.js'
 
 const PAGE = 4096
+const NOTHING = new Uint8Array()
 const MAX_CPUID_ENTRIES = 256
-
-/** A TDX command of a vCPU, see {@link Vcpu.memoryEncryptOp}. */
-export interface TdxVcpuCommand {
-  /** `KVM_TDX_INIT_VCPU`, `KVM_TDX_INIT_MEM_REGION` or `KVM_TDX_GET_CPUID`. */
-  id: number
-  flags?: number
-  /** What `data` of the command points at, or (INIT_VCPU) the 8 bytes it holds; written back. */
-  struct?: Uint8Array
-  /** What the address in that struct points at. */
-  source?: Uint8Array
-}
 
 /** Encryption of a vCPU. */
 export abstract class VcpuEncryption extends VcpuControl {
   /**
-   * A command to the TDX module; the methods beside it know each.
+   * Issues a command of TDX; the methods beside it know each. SEV has none that concern a vCPU.
    *
-   * @ioctl KVM_MEMORY_ENCRYPT_OP (KVM API 4.110, Intel TDX)
-   * @throws KvmError `ENOTTY` unless the VM is a TDX guest.
+   * @ioctl KVM_MEMORY_ENCRYPT_OP (KVM API 4.110)
+   * @throws KvmError `ENOTTY` unless the VM is a TDX guest; else with what the TDX module said.
    */
-  memoryEncryptOp(command: TdxVcpuCommand): void {
-    const { id, flags = 0, struct = new Uint8Array(), source } = object(command, 'command')
+  memoryEncryptOp(command: EncryptCommand): void {
+    const { family, name, id, flags = 0, struct = NOTHING, buffers } = object(command, 'command')
+    if (family !== 'tdx') throw invalidArgValue('command.family', 'must be "tdx" for a vCPU')
     const result = this.native.memoryEncryptOp(
       this.handle,
       1,
       uint32(id, 'command.id'),
       uint32(flags, 'command.flags'),
       bytes(struct, 'command.struct'),
-      source === undefined ? [] : [bytes(source, 'command.source')],
+      list(buffers ?? [], 'command.buffers').map((buffer) =>
+        buffer === null ? null : bytes(buffer, 'command.buffers'),
+      ),
       null,
     )
     if (result >= 0) return
     const module = this.native.view.u64[0]!
-    const details = { ioctl: 'KVM_MEMORY_ENCRYPT_OP', vcpuId: this.id }
-    const reason = `the TDX module says 0x${module.toString(16)}`
-    throw kvmError(result, module === 0n ? details : { ...details, reason })
+    const details = { ioctl: `KVM_MEMORY_ENCRYPT_OP ${name}`, vcpuId: this.id }
+    const reason = `TDX module: 0x${module.toString(16)}`
+    const reasons = { ENOTTY: 'this VM has no TDX: see KVM_CAP_VM_TYPES and createVm' }
+    throw kvmError(result, module === 0n ? { ...details, reasons } : { ...details, reason })
   }
 
   /** Initializes the vCPU of a TDX guest; its first code finds `rcx` in RCX. */
   tdxInitVcpu(rcx = 0n): void {
     const struct = new Uint8Array(BigUint64Array.of(uint64(rcx, 'rcx')).buffer)
-    this.memoryEncryptOp({ id: KVM_TDX_INIT_VCPU, struct })
+    this.#tdx('KVM_TDX_INIT_VCPU', { id: KVM_TDX_INIT_VCPU, struct })
   }
 
   /**
@@ -80,7 +76,8 @@ export abstract class VcpuEncryption extends VcpuControl {
       nr_pages: count,
     })
     const flags = measure ? KVM_TDX_MEASURE_MEMORY_REGION : 0
-    this.memoryEncryptOp({ id: KVM_TDX_INIT_MEM_REGION, flags, struct: view.u8, source })
+    const command = { id: KVM_TDX_INIT_MEM_REGION, flags, struct: view.u8, buffers: [source] }
+    this.#tdx('KVM_TDX_INIT_MEM_REGION', command)
     return count - Number(view.u64[2])
   }
 
@@ -88,7 +85,11 @@ export abstract class VcpuEncryption extends VcpuControl {
   tdxGetCpuid(): KvmCpuidEntry2[] {
     const view = new StructView(8 + MAX_CPUID_ENTRIES * 40)
     view.u32[0] = MAX_CPUID_ENTRIES
-    this.memoryEncryptOp({ id: KVM_TDX_GET_CPUID, struct: view.u8 })
+    this.#tdx('KVM_TDX_GET_CPUID', { id: KVM_TDX_GET_CPUID, struct: view.u8 })
     return Array.from({ length: view.u32[0]! }, (_, i) => decodeKvmCpuidEntry2(view, 8 + i * 40))
+  }
+
+  #tdx(name: string, command: Omit<EncryptCommand, 'family' | 'name'>): void {
+    this.memoryEncryptOp({ family: 'tdx', name, ...command })
   }
 }

@@ -141,20 +141,30 @@ describe('TDX commands outside of a TDX guest', () => {
     ['tdxInitMemRegion', ({ vcpu }) => vcpu.tdxInitMemRegion(0, new Uint8Array(4096))],
     ['tdxGetCpuid', ({ vcpu }) => vcpu.tdxGetCpuid()],
   ])('%s is refused by the kernel', (_name, call) => {
-    const refused = { code: 'ENOTTY', ioctl: 'KVM_MEMORY_ENCRYPT_OP' }
+    const refused = {
+      code: 'ENOTTY',
+      ioctl: expect.stringMatching(/^KVM_MEMORY_ENCRYPT_OP KVM_TDX_/),
+    }
     expect(thrownBy(() => call(guest))).toMatchObject(refused)
   })
 
   test('buffers shorter than what they say are refused before', () => {
     const { vcpu } = guest
+    const tdx = { family: 'tdx' as const, name: 'KVM_TDX_TEST' }
     const short = new Uint8Array(4)
     for (const id of [2, 3, 5]) {
-      expect(codeOf(() => vcpu.memoryEncryptOp({ id, struct: short }))).toMatch(/EFAULT|ENOTTY/)
+      expect(codeOf(() => vcpu.memoryEncryptOp({ ...tdx, id, struct: short }))).toMatch(
+        /EFAULT|ENOTTY/,
+      )
     }
     const struct = new Uint8Array(24)
     new BigUint64Array(struct.buffer)[2] = 2n // pages
     const source = new Uint8Array(4096)
-    expect(codeOf(() => vcpu.memoryEncryptOp({ id: 3, struct, source }))).toBe('EFAULT')
+    expect(codeOf(() => vcpu.memoryEncryptOp({ ...tdx, id: 3, struct, buffers: [source] }))).toBe(
+      'EFAULT',
+    )
     expect(codeOf(() => vcpu.tdxInitMemRegion(0, new Uint8Array(100)))).toBe('ERR_OUT_OF_RANGE')
+    const sev = { family: 'sev' as const, name: 'KVM_SEV_LAUNCH_FINISH', id: 7 }
+    expect(codeOf(() => vcpu.memoryEncryptOp(sev))).toBe('ERR_INVALID_ARG_VALUE')
   })
 })
