@@ -18,9 +18,9 @@
         "native/requests.cc",
         "native/run_loop.cc",
         "native/system.cc",
+        "native/thread_api.cc",
         "native/threads.cc",
         "native/vcpu.cc",
-        "native/vcpu_api.cc",
         "native/vcpu_api.cc",
         "native/vm.cc",
         "native/vm_api.cc"

@@ -6,8 +6,7 @@
 #include "bound.h"
 #include "convert.h"
 #include "eventfd_watch.h"
-#include "threads.h"
-#include "vcpu_api.h"
+#include "thread_api.h"
 #include "vcpu_api.h"
 #include "vm_api.h"
 
@@ -60,8 +59,8 @@ Napi::Value create_region(Info info) {
   return handle_or_error(info.Env(), region, -errno);
 }
 
-// A buffer over part of a region. `shared` ones may reach users, so the region's RAM lives as long as
-// they do; the others belong to GuestMemory, which stops using them when it is closed.
+// A buffer over part of a region. `shared` ones may reach users, so the region's RAM lives as long
+// as they do; the others belong to GuestMemory, which stops using them when it is closed.
 Napi::Value region_buffer(Info info) {
   Arguments args(info);
   auto* region = args.object<Region>();
@@ -104,7 +103,8 @@ Napi::Value set_deadline(Info info) {
   return info.Env().Undefined();
 }
 
-// Any request with any argument: what the table would refuse goes through here, at the caller's risk.
+// Any request with any argument: what the table would refuse goes through here, at the caller's
+// risk.
 Napi::Value unsafe_ioctl(Info info) {
   Arguments args(info);
   auto* object = args.any_object();
@@ -175,7 +175,6 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   add("createVcpu", create_vcpu);
   add_vm_functions(env, exports);
   add_vcpu_functions(env, exports);
-  add_vcpu_functions(env, exports);
   add_eventfd_functions(env, exports);
   add("createRegion", create_region);
   add("regionBuffer", region_buffer);
@@ -185,11 +184,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   add("unsafeIoctl", unsafe_ioctl);
   add("objectId", object_id);
   add("findObject", find_object);
-  add("setDispatch", set_dispatch);
-  add("startThread", start_thread);
-  add("resumeThread", resume_thread);
-  add("stopThread", stop_thread);
-  add("threadTid", thread_tid);
+  add_thread_functions(env, exports);
   return exports;
 }
 

@@ -18,8 +18,8 @@ std::atomic<int> kick_signal{0};
 
 void on_kick(int) {}  // the delivery itself is the effect: KVM_RUN returns EINTR
 
-// Takes a real-time signal that nobody in the process uses, from the top, where libraries that count
-// up from SIGRTMIN do not reach.
+// Takes a real-time signal that nobody in the process uses, from the top, where libraries that
+// count up from SIGRTMIN do not reach.
 Result choose_signal() {
   static std::mutex mutex;
   std::lock_guard<std::mutex> lock(mutex);
@@ -128,7 +128,7 @@ bool Watchdog::look(std::chrono::steady_clock::time_point now, bool tick,
   bool active = false;
   for (Watched& entry : watched_) {
     uint64_t state = entry.vcpu->state();
-    if (!Vcpu::is_guest_state(state)) continue;
+    if (!Vcpu::is_sliced_state(state)) continue;
     active = true;
     if (entry.vcpu->end_if_overdue(now, wake_at) || !tick) continue;
     if (state == entry.last_state) entry.vcpu->request(Vcpu::kSlice);

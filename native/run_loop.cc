@@ -1,8 +1,30 @@
 #include "run_loop.h"
 
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <algorithm>
 #include <cstdio>
 
+#include "futex.h"
+
 namespace node_kvm {
+namespace {
+
+int64_t to_ns(const timespec& time) { return int64_t{time.tv_sec} * 1000000000 + time.tv_nsec; }
+
+// How often a parked thread looks for its answer before it sleeps: some 10 us, in which a busy event
+// loop answers, and to be woken takes longer. Never with one CPU, where nobody else could answer.
+constexpr int kMostSpins = 400;
+constexpr int kLeastSpins = 25;
+
+int most_spins() {
+  static const int spins = ::sysconf(_SC_NPROCESSORS_ONLN) > 1 ? kMostSpins : 0;
+  return spins;
+}
+
+}  // namespace
 
 void ExitQueue::push(Entry entry) {
   std::lock_guard<std::mutex> lock(mutex_);
@@ -20,14 +42,17 @@ bool ExitQueue::pop(Entry* out) {
 }
 
 void ExitQueue::shut() {
-  std::deque<Entry> dropped;  // outside the lock: an entry may hold the last reference to its thread
+  // Outside the lock: an entry may hold the last reference to its thread.
+  std::deque<Entry> dropped;
   std::lock_guard<std::mutex> lock(mutex_);
   notify_ = nullptr;
   dropped.swap(entries_);
 }
 
-Ref<VcpuThread> VcpuThread::start(Ref<Vcpu> vcpu, Ref<ExitQueue> queue, uint32_t index) {
-  auto self = Ref<VcpuThread>::adopt(new VcpuThread(std::move(vcpu), std::move(queue), index));
+Ref<VcpuThread> VcpuThread::start(Ref<Vcpu> vcpu, Ref<ExitQueue> queue, uint32_t index,
+                                  bool paused) {
+  auto self =
+      Ref<VcpuThread>::adopt(new VcpuThread(std::move(vcpu), std::move(queue), index, paused));
   self->retain();  // the thread's own reference
   // The thread inherits a mask with everything blocked: signals meant for Node stay with Node.
   sigset_t all, previous;
@@ -56,55 +81,156 @@ Ref<VcpuThread> VcpuThread::start(Ref<Vcpu> vcpu, Ref<ExitQueue> queue, uint32_t
 void VcpuThread::loop() {
   pid_t tid = current_tid();
   tid_.store(tid);
+  futex_wake(tid_);
   // Here and not at the first run: a tid that is used again would pass for one that is prepared.
   Result status = prepare_thread_for_kicks();
   while (status >= 0) {
-    {
-      std::lock_guard<std::mutex> lock(mutex_);
-      if (stop_) break;
-    }
-    status = vcpu_->run(tid);
-    if (status == Vcpu::kSlice) continue;  // slices are for JavaScript threads
-    {
-      std::lock_guard<std::mutex> lock(mutex_);
-      if (stop_) break;
-      parked_ = true;
-    }
-    queue_->push({Ref<VcpuThread>(this), status, false});
-    if (!wait_for_answer()) break;
+    pass_gate();
+    if (stopped()) break;
+    status = vcpu_->run_on_own_thread(tid);
+    if (stopped() || status < 0) break;
+    if (status == Vcpu::kPause) continue;
+    // ORDER: before the owner can know of the exit and answer it.
+    word_.fetch_and(~kAnswered);
+    queue_->push({Ref<VcpuThread>(this), status & ~Result{Vcpu::kPause}, ThreadEvent::kExit});
+    wait_for_answer();
   }
+  end(status);
+}
+
+// Sleeps while the thread is to be outside the guest, and says once that it is.
+void VcpuThread::pass_gate() {
+  for (;;) {
+    uint32_t word = word_.load(std::memory_order_acquire);
+    if (word & kStop) return;
+    if (word & kReportPause) {
+      report_pause();
+    } else if (word & kPause) {
+      wait_until([](uint32_t now) { return !(now & kPause) || (now & (kReportPause | kStop)); });
+    } else {
+      return;
+    }
+  }
+}
+
+// ORDER: the number is taken under the lock that pause() holds, so that whoever asked has kPause set.
+void VcpuThread::report_pause() {
+  Result number;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    word_.fetch_and(~kReportPause);
+    number = pauses_;
+  }
+  queue_->push({Ref<VcpuThread>(this), number, ThreadEvent::kPaused});
+}
+
+// Spins only as long as spinning has helped lately.
+void VcpuThread::wait_for_answer() {
+  static constexpr auto answered = [](uint32_t word) { return (word & (kAnswered | kStop)) != 0; };
+  for (int spin = 0; spin < spins_; spin++) {
+    if (!answered(word_.load(std::memory_order_acquire))) {
+      __builtin_ia32_pause();
+      continue;
+    }
+    spins_ = most_spins();
+    return;
+  }
+  spins_ = std::max(spins_ / 2, std::min(kLeastSpins, most_spins()));
+  wait_until(answered);
+}
+
+template <typename Condition>
+void VcpuThread::wait_until(Condition condition) {
+  uint32_t word = word_.load(std::memory_order_acquire);
+  while (!condition(word)) {
+    if (!(word & kAsleep) && !word_.compare_exchange_weak(word, word | kAsleep)) continue;
+    futex_wait(word_, word | kAsleep);
+    word = word_.load(std::memory_order_acquire);
+  }
+  if (word & kAsleep) word_.fetch_and(~kAsleep);
+}
+
+void VcpuThread::set(uint32_t bits) {
+  if (word_.fetch_or(bits) & kAsleep) futex_wake(word_);
+}
+
+void VcpuThread::end(Result status) {
+  timespec used{};
+  ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used);
   {
     std::lock_guard<std::mutex> lock(mutex_);
     ended_ = true;
-    // What stop() asked of this thread must not end a run of the next one.
-    vcpu_->withdraw(Vcpu::kStop);
+    cpu_time_ns_ = to_ns(used);
+    // What was asked of this thread must not end a run of the next one.
+    vcpu_->withdraw(Vcpu::kStop | Vcpu::kPause);
   }
-  queue_->push({Ref<VcpuThread>(this), status, true});
+  queue_->push({Ref<VcpuThread>(this), status, ThreadEvent::kEnded});
 }
 
-bool VcpuThread::wait_for_answer() {
-  std::unique_lock<std::mutex> lock(mutex_);
-  changed_.wait(lock, [&] { return !parked_ || stop_; });
-  return !stop_;
+pid_t VcpuThread::tid() {
+  pid_t tid = tid_.load();
+  for (; tid == 0; tid = tid_.load()) futex_wait(tid_, tid);
+  return tid;
+}
+
+void VcpuThread::answer() { set(kAnswered); }
+
+// ORDER: requests are made under the lock, so that the thread's end withdraws them or prevents them.
+void VcpuThread::pause() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (ended_) return;
+  pauses_++;
+  set(kPause | kReportPause);
+  vcpu_->request(Vcpu::kPause);
 }
 
 void VcpuThread::resume() {
-  std::lock_guard<std::mutex> lock(mutex_);
-  parked_ = false;
-  changed_.notify_one();
+  if (word_.fetch_and(~kPause) & kAsleep) futex_wake(word_);
 }
 
-// ORDER: the request is made under the lock, so that the thread's end withdraws it or prevents it.
 void VcpuThread::stop() {
   std::lock_guard<std::mutex> lock(mutex_);
   if (ended_) return;
-  stop_ = true;
-  changed_.notify_one();
+  set(kStop);
   vcpu_->request(Vcpu::kStop);
 }
 
 void VcpuThread::join() {
   if (!joined_.exchange(true)) ::pthread_join(thread_, nullptr);
+}
+
+// The thread cannot end meanwhile, and so nobody else can have its tid.
+template <typename Call>
+Result VcpuThread::while_alive(Call call) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (ended_) return -ESRCH;
+  return call(tid());
+}
+
+Result VcpuThread::set_affinity(const cpu_set_t* cpus, size_t size) {
+  return while_alive([&](pid_t tid) { return or_errno(::sched_setaffinity(tid, size, cpus)); });
+}
+
+Result VcpuThread::set_nice(int nice) {
+  return while_alive([&](pid_t tid) {
+    return or_errno(::setpriority(PRIO_PROCESS, static_cast<id_t>(tid), nice));
+  });
+}
+
+Result VcpuThread::set_scheduler(int policy, int priority) {
+  sched_param parameters{};
+  parameters.sched_priority = priority;
+  return while_alive(
+      [&](pid_t tid) { return or_errno(::sched_setscheduler(tid, policy, &parameters)); });
+}
+
+int64_t VcpuThread::cpu_time_ns() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  clockid_t clock;
+  timespec used{};
+  if (ended_ || ::pthread_getcpuclockid(thread_, &clock) != 0) return cpu_time_ns_;
+  ::clock_gettime(clock, &used);
+  return to_ns(used);
 }
 
 }  // namespace node_kvm

@@ -15,7 +15,7 @@ bool call_dispatch(Environment& environment, const ExitQueue::Entry& entry) {
   napi_get_global(env, &global);
   napi_create_uint32(env, entry.thread->index(), &arguments[0]);
   napi_create_int64(env, entry.status, &arguments[1]);
-  napi_get_boolean(env, entry.ended, &arguments[2]);
+  napi_create_uint32(env, static_cast<uint32_t>(entry.event), &arguments[2]);
   napi_value answer = nullptr;
   if (napi_make_callback(env, nullptr, global, environment.dispatch.Value(), std::size(arguments),
                          arguments, &answer) == napi_ok) {
@@ -51,8 +51,8 @@ void on_async(uv_async_t* async) {
   ExitQueue::Entry entry;
   for (int i = 0; i < kExitsPerTurn; i++) {
     if (!environment.exits->pop(&entry)) return;
-    if (entry.ended) forget(environment, entry.thread.get());
-    if (call_dispatch(environment, entry) && !entry.ended) entry.thread->resume();
+    if (entry.event == ThreadEvent::kEnded) forget(environment, entry.thread.get());
+    if (call_dispatch(environment, entry)) entry.thread->answer();
   }
   ::uv_async_send(async);
 }
@@ -88,8 +88,7 @@ Result prepare(Napi::Env env, Environment& environment) {
   async->data = &environment;
   ::uv_unref(reinterpret_cast<uv_handle_t*>(async));
   environment.async = async;
-  environment.exits =
-      Ref<ExitQueue>::adopt(new ExitQueue([async] { ::uv_async_send(async); }));
+  environment.exits = Ref<ExitQueue>::adopt(new ExitQueue([async] { ::uv_async_send(async); }));
   napi_add_async_cleanup_hook(env, on_environment_end, &environment, &environment.cleanup);
   return 0;
 }
@@ -107,37 +106,17 @@ Napi::Value start_thread(const Napi::CallbackInfo& info) {
   Arguments args(info);
   auto* vcpu = args.object<Vcpu>();
   uint32_t index = args.u32();
+  bool paused = args.number(1) != 0;
   if (!args.ok()) return {};
   Environment& environment = *env_data(info.Env());
   if (Result error = prepare(info.Env(), environment)) return to_value(info.Env(), error);
-  Ref<VcpuThread> thread = VcpuThread::start(Ref<Vcpu>(vcpu), environment.exits, index);
+  Ref<VcpuThread> thread = VcpuThread::start(Ref<Vcpu>(vcpu), environment.exits, index, paused);
   if (!thread) return to_value(info.Env(), -errno);
   thread->retain();
   environment.threads.insert(thread.get());
   ::uv_ref(reinterpret_cast<uv_handle_t*>(environment.async));
   thread->retain();
   return wrap(info.Env(), Ref<Object>::adopt(thread.get()));
-}
-
-Napi::Value resume_thread(const Napi::CallbackInfo& info) {
-  Arguments args(info);
-  auto* thread = args.object<VcpuThread>();
-  if (args.ok()) thread->resume();
-  return info.Env().Undefined();
-}
-
-Napi::Value stop_thread(const Napi::CallbackInfo& info) {
-  Arguments args(info);
-  auto* thread = args.object<VcpuThread>();
-  if (args.ok()) thread->stop();
-  return info.Env().Undefined();
-}
-
-Napi::Value thread_tid(const Napi::CallbackInfo& info) {
-  Arguments args(info);
-  auto* thread = args.object<VcpuThread>();
-  if (!args.ok()) return {};
-  return to_value(info.Env(), thread->tid());
 }
 
 }  // namespace node_kvm

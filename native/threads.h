@@ -6,11 +6,7 @@
 
 namespace node_kvm {
 
-// dispatch(index, status, ended) -> whether the exit is answered. THREAD: the environment's own.
+// dispatch(index, status, event) -> whether the exit is answered. THREAD: the environment's own.
 Napi::Value set_dispatch(const Napi::CallbackInfo& info);
 Napi::Value start_thread(const Napi::CallbackInfo& info);
-Napi::Value resume_thread(const Napi::CallbackInfo& info);
-Napi::Value stop_thread(const Napi::CallbackInfo& info);
-Napi::Value thread_tid(const Napi::CallbackInfo& info);
-
 }  // namespace node_kvm

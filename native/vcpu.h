@@ -17,13 +17,16 @@ class Vcpu final : public File {
     kSlice = 2,     // the watchdog wants JavaScript to run for a moment
     kDeadline = 4,  // the run's time is over
     kStop = 8,      // the vCPU's thread shall end
+    kPause = 16,    // the vCPU's thread shall wait outside the guest
   };
 
   static Result create(Vm& vm, uint32_t vcpu_id, Ref<Vcpu>* out);
 
   // KVM_RUN until the guest exits (0), somebody asks for the thread (RequestBits, > 0) or KVM fails
   // (< 0). THREAD: any, one at a time; a second one gets kBusy. `tid` is the calling thread's.
-  Result run(pid_t tid);
+  Result run(pid_t tid) { return run_as<kGuest>(tid); }
+  // The same on a thread that never runs JavaScript, and so needs no slices.
+  Result run_on_own_thread(pid_t tid) { return run_as<kOwnThread>(tid); }
   // Ends the run that is under way; without one, the next run ends at once. THREAD: any.
   void request(uint32_t bits);
   // Takes back what nobody has acted on. THREAD: any.
@@ -39,13 +42,16 @@ class Vcpu final : public File {
   bool end_if_overdue(std::chrono::steady_clock::time_point now,
                       std::chrono::steady_clock::time_point* wake_at);
 
-  // Signals that KVM_RUN lets through although the thread blocks them; 0 without KVM_SET_SIGNAL_MASK.
+  // Signals that KVM_RUN lets through although the thread blocks them; 0 without
+  // KVM_SET_SIGNAL_MASK.
   void set_signals_let_through(uint64_t signals) { signals_let_through_.store(signals); }
   // RAM that KVM reaches by its host address as long as the vCPU is open.
   void keep_xen_vcpu_info(Ref<Region> region) { xen_vcpu_info_ = std::move(region); }
 
   uint64_t state() const { return state_.load(std::memory_order_seq_cst); }
-  static bool is_guest_state(uint64_t state) { return (state & kModeMask) == kGuest; }
+  static bool is_guest_state(uint64_t state) { return (state & kModeMask) >= kGuest; }
+  // In guest mode on a thread that must return to JavaScript now and then.
+  static bool is_sliced_state(uint64_t state) { return (state & kModeMask) == kGuest; }
   const Ref<Mapping>& run_page() const { return run_page_; }
   size_t xsave_size() const { return xsave_size_; }
   uint32_t vcpu_id() const { return vcpu_id_; }
@@ -60,6 +66,7 @@ class Vcpu final : public File {
   static constexpr uint64_t kModeMask = 3;
   static constexpr uint64_t kCall = 1;
   static constexpr uint64_t kGuest = 2;
+  static constexpr uint64_t kOwnThread = 3;  // in the guest as well
   static constexpr uint64_t kEpoch = 4;
 
   Vcpu(int fd, uint32_t vcpu_id, Vm& vm, Ref<Mapping> run_page)
@@ -68,6 +75,8 @@ class Vcpu final : public File {
         slots_(vm.slots()),
         run_page_(std::move(run_page)) {}
   ~Vcpu() override;
+  template <uint64_t kMode>
+  Result run_as(pid_t tid);
   Result enter(uint64_t mode);
   void leave(uint64_t mode);
   Result run_on(Result failed);
@@ -104,11 +113,12 @@ inline void Vcpu::leave(uint64_t mode) {
 }
 
 // Inline down to the system call, for the reason that direct_ioctl gives.
-inline Result Vcpu::run(pid_t tid) {
-  if (Result error = enter(kGuest)) return error;
+template <uint64_t kMode>
+inline Result Vcpu::run_as(pid_t tid) {
+  if (Result error = enter(kMode)) return error;
   Result result = tid_.load(std::memory_order_relaxed) == tid ? 0 : prepare_run(tid);
   if (result == 0) {
-    Watchdog::on_enter_guest();
+    if constexpr (kMode == kGuest) Watchdog::on_enter_guest();
 #ifdef NODE_KVM_BARE_RUN
     // bench/: a request that fails at once in KVM_RUN's place, to measure our own cost alone. It is
     // not of KVM's type (0xae): the kernel would load the vCPU's state before it refused.
@@ -118,7 +128,7 @@ inline Result Vcpu::run(pid_t tid) {
     if (result != 0) result = run_on(result);
 #endif
   }
-  leave(kGuest);
+  leave(kMode);
   return result;
 }
 

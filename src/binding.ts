@@ -44,7 +44,13 @@ export interface VcpuHandle extends FileHandle {
 /** What an address or a descriptor in a struct refers to; null leaves the field as it is. */
 export type Attachment = Uint8Array | Handle | null
 
-export type Dispatch = (index: number, status: number, ended: boolean) => boolean
+/** What a vCPU's thread tells its owner (native/run_loop.h). */
+export const THREAD_EXIT = 0
+export const THREAD_PAUSED = 1
+export const THREAD_ENDED = 2
+
+/** Says whether the exit is answered. `status` is that of `run`, or the number of a pause. */
+export type Dispatch = (index: number, status: number, event: number) => boolean
 
 interface Native {
   readonly scratch: ArrayBuffer
@@ -79,6 +85,7 @@ interface Native {
     guestMemfdOffset: number,
   ): number
   getDirtyLog(vm: FileHandle, slot: number, bitmap: Uint8Array): number
+  mapDirtyRing(vm: FileHandle, vcpu: FileHandle, size: number): ArrayBuffer | number
   createGuestMemfd(vm: FileHandle, size: number, flags: number): Handle | number
   punchHole(guestMemfd: Handle, offset: number, length: number): number
   xenHvmConfig(
@@ -136,10 +143,19 @@ interface Native {
   objectId(handle: Handle): number
   findObject(id: number, kind: number): Handle | null
   setDispatch(dispatch: Dispatch): void
-  startThread(vcpu: VcpuHandle, index: number): Handle | number
+  startThread(vcpu: VcpuHandle, index: number, paused: 0 | 1): Handle | number
+  answerExit(thread: Handle): void
+  pauseThread(thread: Handle): void
   resumeThread(thread: Handle): void
   stopThread(thread: Handle): void
   threadTid(thread: Handle): number
+  /** Nanoseconds. */
+  threadCpuTime(thread: Handle): number
+  /** A bit for each CPU. */
+  threadAffinity(thread: Handle, cpus: Uint8Array): number
+  /** The nice value plus 20. */
+  threadNice(thread: Handle, nicePlus20: number): number
+  threadScheduler(thread: Handle, policy: number, priority: number): number
 }
 
 /** The addon and this thread's view of its scratch memory. */

@@ -42,6 +42,8 @@ export interface KvmErrorDetails {
  * - `ERR_KVM_BUSY`: another thread is using the vCPU.
  * - `ERR_KVM_CAP_MISSING`: this kernel lacks the capability that `capability` names.
  * - `ERR_KVM_GUEST_CRASH`: a machine's guest cannot go on (triple fault, emulation failure).
+ * - `ERR_KVM_UNHANDLED_EXIT`: a vCPU's thread has an exit that no handler is registered for.
+ * - `ERR_KVM_RANGE_TAKEN`: a range of ports or addresses overlaps one that has a handler.
  * - `ERR_KVM_IO_PENDING`: the guest is in the middle of an access, so its state cannot be saved.
  * - `ERR_KVM_GUEST_FAULT`: an address is not guest RAM, or the guest's memory cannot be reached.
  *

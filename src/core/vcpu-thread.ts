@@ -1,21 +1,27 @@
 // vCPUs on threads of their own: the JavaScript end of native/run_loop.cc. The thread parks at every
 // exit until it is answered here, on the thread that started it.
 
-import { type Binding, type Handle, RUN_STOPPED, type VcpuHandle } from '../binding.js'
+import {
+  type Binding,
+  type Handle,
+  RUN_STOPPED,
+  THREAD_ENDED,
+  THREAD_PAUSED,
+  type VcpuHandle,
+} from '../binding.js'
 import { kvmError } from './errors.js'
 import type { Exit, ExitTable } from './exits.js'
+import { schedulerNumber, type ThreadScheduler } from './thread-scheduler.js'
+import { integer } from './validate.js'
 
-/**
- * Answers an exit of a vCPU that runs on its own thread. The vCPU continues when the handler has
- * returned, or its promise is fulfilled, unless it was stopped meanwhile.
- */
-export type ExitHandler = (exit: Exit) => void | Promise<void>
+/** Answers an exit: at once, or when the promise is fulfilled. */
+export type ExitAnswer = (exit: Exit) => void | Promise<void>
 
 const running: (VcpuThread | undefined)[] = []
 let dispatching = false
 
-function dispatch(index: number, status: number, ended: boolean): boolean {
-  return running[index]?.onExit(status, ended) ?? false
+function dispatch(index: number, status: number, event: number): boolean {
+  return running[index]?.onEvent(status, event) ?? false
 }
 
 function freeIndex(): number {
@@ -23,26 +29,49 @@ function freeIndex(): number {
   return free < 0 ? running.length : free
 }
 
+const threadsOf = (vm: object) => running.filter((thread) => thread?.vm === vm)
+
+/** Pauses all threads of a VM that were started here: asks each of them before it waits for any. */
+export async function pauseThreads(vm: object): Promise<void> {
+  await Promise.all(threadsOf(vm).map((thread) => thread?.pause()))
+}
+
+/** Ends {@link pauseThreads}. */
+export function resumeThreads(vm: object): void {
+  for (const thread of threadsOf(vm)) thread?.resume()
+}
+
 /** A running vCPU thread. */
 export class VcpuThread {
   readonly ended: Promise<void>
+  readonly vm: object
   readonly #native: Binding
   readonly #thread: Handle
   readonly #index: number
   readonly #exits: ExitTable
-  readonly #handler: ExitHandler
+  readonly #handler: ExitAnswer
+  readonly #pauses: { number: number; resolve: () => void }[] = []
+  #pauseCount = 0
   #settle!: { resolve: () => void; reject: (error: unknown) => void }
   #failure: { error: unknown } | undefined
   #stopping = false
 
-  constructor(native: Binding, vcpu: VcpuHandle, exits: ExitTable, handler: ExitHandler) {
+  constructor(
+    native: Binding,
+    vm: object,
+    vcpu: VcpuHandle,
+    exits: ExitTable,
+    handler: ExitAnswer,
+    paused: boolean,
+  ) {
     this.#native = native
+    this.vm = vm
     this.#exits = exits
     this.#handler = handler
     this.#index = freeIndex()
     if (!dispatching) native.setDispatch(dispatch)
     dispatching = true
-    const thread = native.startThread(vcpu, this.#index)
+    const thread = native.startThread(vcpu, this.#index, paused ? 1 : 0)
     if (typeof thread === 'number') throw kvmError(thread, { syscall: 'pthread_create' })
     this.#thread = thread
     running[this.#index] = this
@@ -51,9 +80,26 @@ export class VcpuThread {
     })
   }
 
-  /** The kernel's thread id; 0 for the moment before the thread runs. */
   get tid(): number {
     return this.#native.threadTid(this.#thread)
+  }
+
+  get cpuTimeNs(): number {
+    return this.#native.threadCpuTime(this.#thread)
+  }
+
+  setAffinity(mask: Uint8Array): void {
+    check(this.#native.threadAffinity(this.#thread, mask), 'sched_setaffinity')
+  }
+
+  setNice(nice: number): void {
+    check(this.#native.threadNice(this.#thread, nice + 20), 'setpriority')
+  }
+
+  setScheduler({ policy, priority = 0 }: ThreadScheduler): void {
+    const number = schedulerNumber(policy)
+    integer(priority, 'scheduler.priority', 0, 99)
+    check(this.#native.threadScheduler(this.#thread, number, priority), 'sched_setscheduler')
   }
 
   stop(): void {
@@ -61,16 +107,47 @@ export class VcpuThread {
     this.#native.stopThread(this.#thread)
   }
 
+  pause(): Promise<void> {
+    const number = ++this.#pauseCount
+    return new Promise((resolve) => {
+      this.#pauses.push({ number, resolve })
+      this.#native.pauseThread(this.#thread)
+    })
+  }
+
+  resume(): void {
+    this.#native.resumeThread(this.#thread)
+  }
+
   /** @returns Whether the exit is answered now. */
-  onExit(status: number, ended: boolean): boolean {
-    if (ended) {
-      running[this.#index] = undefined
-      if (status < 0 && !this.#stopping) this.#fail(kvmError(status, { ioctl: 'KVM_RUN' }))
-      if (this.#failure) this.#settle.reject(this.#failure.error)
-      else this.#settle.resolve()
-      return false
+  onEvent(status: number, event: number): boolean {
+    switch (event) {
+      case THREAD_ENDED:
+        this.#onEnd(status)
+        return false
+      case THREAD_PAUSED:
+        this.#resolvePauses(status)
+        return false
+      default:
+        return this.#onExit(status)
     }
-    if (status < 0) return this.#fail(kvmError(status, { ioctl: 'KVM_RUN' }))
+  }
+
+  #onEnd(status: number): void {
+    running[this.#index] = undefined
+    if (status < 0 && !this.#stopping) this.#fail(kvmError(status, { ioctl: 'KVM_RUN' }))
+    if (this.#failure) this.#settle.reject(this.#failure.error)
+    else this.#settle.resolve()
+    this.#resolvePauses(this.#pauseCount)
+  }
+
+  #resolvePauses(upTo: number): void {
+    while (this.#pauses[0] !== undefined && this.#pauses[0].number <= upTo) {
+      this.#pauses.shift()?.resolve()
+    }
+  }
+
+  #onExit(status: number): boolean {
     if (this.#stopping || status & RUN_STOPPED) {
       this.stop()
       return false
@@ -81,7 +158,7 @@ export class VcpuThread {
       // Through a promise of our own: a thenable may call back twice, and the second time would
       // answer an exit that nobody has seen.
       Promise.resolve(answer).then(
-        () => this.#native.resumeThread(this.#thread),
+        () => this.#native.answerExit(this.#thread),
         (error) => this.#fail(error),
       )
       return false
@@ -95,4 +172,8 @@ export class VcpuThread {
     this.stop()
     return false
   }
+}
+
+function check(result: number, syscall: string): void {
+  if (result < 0) throw kvmError(result, { syscall })
 }

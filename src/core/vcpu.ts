@@ -8,14 +8,13 @@ import {
   KVM_SYNC_X86_SREGS,
   StructView,
 } from '../uapi/index.js'
-import { AbortError, capabilityMissing, closedError, KvmError, kvmError } from './errors.js'
+import { AbortError, capabilityMissing, closedError, kvmError } from './errors.js'
 import { type Exit, ExitTable } from './exits.js'
 import { RunState } from './run-state.js'
 import { restoreVcpuState, saveVcpuState, type VcpuState } from './state-vcpu.js'
 import { SyncRegs } from './sync-regs.js'
-import { callback, instance, invalidArgType, object, outOfRange } from './validate.js'
-import { VcpuEncryption } from './vcpu-encryption.js'
-import { type ExitHandler, VcpuThread } from './vcpu-thread.js'
+import { instance, invalidArgType, object, outOfRange } from './validate.js'
+import { VcpuThreads } from './vcpu-threads.js'
 import type { Vm } from './vm.js'
 
 /** Limits of one {@link Vcpu.run}. */
@@ -30,7 +29,7 @@ export interface RunOptions {
  * A virtual CPU. One thread at a time may use it; a call that finds it in use by another throws
  * `ERR_KVM_BUSY`.
  */
-export class Vcpu extends VcpuEncryption {
+export class Vcpu extends VcpuThreads {
   /** What passes between KVM and the VMM at every entry and exit. */
   readonly runState: RunState
   readonly #handle: VcpuHandle
@@ -38,20 +37,18 @@ export class Vcpu extends VcpuEncryption {
   readonly #chosen: Uint32Array
   readonly #runChosen: () => number | undefined
   readonly #page: StructView
-  readonly #exits: ExitTable
   // Asked for once, here: a vCPU outlives the VM's own file.
   readonly #syncable: number
   #syncRegs: SyncRegs | undefined
-  #thread: VcpuThread | undefined
 
   private constructor(native: Binding, handle: VcpuHandle, vm: Vm, id: number) {
-    super(native, handle, vm, id)
+    const page = new StructView(native.runPage(handle))
+    super(native, handle, vm, id, new ExitTable(page))
     this.#handle = handle
     this.#slot = handle.slot
     this.#chosen = native.chosen
     this.#runChosen = native.run
-    this.#page = new StructView(native.runPage(handle))
-    this.#exits = new ExitTable(this.#page)
+    this.#page = page
     this.runState = new RunState(this.#page)
     this.#syncable = vm.checkExtension(KVM_CAP_SYNC_REGS)
   }
@@ -59,6 +56,12 @@ export class Vcpu extends VcpuEncryption {
   /** @internal */
   static adopt(native: Binding, handle: VcpuHandle, vm: Vm, id: number): Vcpu {
     return new Vcpu(native, handle, vm, id)
+  }
+
+  /** @internal Its native object. */
+  static handleOf(vcpu: Vcpu): VcpuHandle {
+    if (vcpu !== null && typeof vcpu === 'object' && #handle in vcpu) return vcpu.#handle
+    throw invalidArgType('vcpu', 'an instance of Vcpu', vcpu)
   }
 
   /** @internal The mapping that the kernel shares: kvm_run, port data, the coalesced ring. */
@@ -79,10 +82,10 @@ export class Vcpu extends VcpuEncryption {
    * @throws AbortError when `signal` is aborted.
    */
   run(options?: RunOptions): Exit {
-    if (this.#thread !== undefined) throw this.#busy()
+    if (this.thread !== undefined) throw this.startedError()
     if (options !== undefined) return this.#runLimited(options)
     const status = this.#enter()
-    return status === undefined ? this.#exits.current : this.#resolveRun(status)
+    return status === undefined ? this.exitTable.current : this.#resolveRun(status)
   }
 
   #enter(): number | undefined {
@@ -119,11 +122,11 @@ export class Vcpu extends VcpuEncryption {
       if (signal?.aborted) throw new AbortError(signal)
       status = this.#enter() ?? 0
     }
-    if (status === 0) return this.#exits.current
+    if (status === 0) return this.exitTable.current
     if (status < 0) throw kvmError(status, { ioctl: 'KVM_RUN', vcpuId: this.id })
     if (status & RUN_STOPPED && this.closed)
       throw closedError({ ioctl: 'KVM_RUN', vcpuId: this.id })
-    return this.#exits.intr
+    return this.exitTable.intr
   }
 
   /**
@@ -140,7 +143,7 @@ export class Vcpu extends VcpuEncryption {
   completeIo(): Exit | undefined {
     const status = this.native.vcpuCompleteIo(this.#handle)
     if (status < 0) throw kvmError(status, { ioctl: 'KVM_RUN', vcpuId: this.id })
-    return status === 0 ? this.#exits.current : undefined
+    return status === 0 ? this.exitTable.current : undefined
   }
 
   /**
@@ -149,60 +152,6 @@ export class Vcpu extends VcpuEncryption {
    */
   kick(): void {
     this.#handle.kick()
-  }
-
-  /**
-   * Runs the guest on a thread of its own. Each exit is handed to `handler` on the thread that
-   * called `start`, one at a time; the guest continues when it was answered. Use {@link join} to
-   * wait for the end and to learn of errors, {@link stop} to bring it about.
-   */
-  start(handler: ExitHandler): void {
-    callback(handler, 'handler')
-    if (this.closed) throw closedError({ vcpuId: this.id })
-    if (this.#thread !== undefined) throw this.#busy()
-    const thread = new VcpuThread(this.native, this.#handle, this.#exits, handler)
-    const forget = () => {
-      if (this.#thread === thread) this.#thread = undefined
-    }
-    this.#thread = thread
-    this.#ended = thread.ended
-    thread.ended.then(forget, forget)
-  }
-
-  #busy(): KvmError {
-    const text = 'the vCPU runs on a thread of its own'
-    return new KvmError('ERR_KVM_BUSY', undefined, text, { vcpuId: this.id })
-  }
-
-  #ended: Promise<void> | undefined
-
-  /** Asks the vCPU's thread to end, wherever it is. Returns at once; {@link join} waits. */
-  requestStop(): void {
-    this.#thread?.stop()
-  }
-
-  /** {@link requestStop}, then {@link join}. */
-  stop(): Promise<void> {
-    this.requestStop()
-    return this.join()
-  }
-
-  /**
-   * Resolves when the vCPU's thread has ended because of {@link stop} or {@link close}; rejects with
-   * what ended it otherwise: an exception of the handler, or an error of KVM.
-   */
-  join(): Promise<void> {
-    return this.#ended ?? Promise.resolve()
-  }
-
-  /** The kernel's id of the vCPU's thread, for /proc, cgroups and the like; undefined without one. */
-  get tid(): number | undefined {
-    return this.#thread?.tid
-  }
-
-  override close(): void {
-    this.#thread?.stop()
-    super.close()
   }
 
   /**

@@ -6,7 +6,7 @@ import type { Kvm } from './kvm.js'
 import { restoreVmState, saveVmState, type VmState } from './state-vm.js'
 import { uint32 } from './validate.js'
 import { Vcpu } from './vcpu.js'
-import { VmDevices } from './vm-devices.js'
+import { VmExits } from './vm-exits.js'
 
 /**
  * A virtual machine: an address space with slots of RAM, interrupt controllers in the kernel, vCPUs.
@@ -14,7 +14,7 @@ import { VmDevices } from './vm-devices.js'
  * Closing it closes its file only. The kernel keeps the VM, and this library its RAM, until its
  * vCPUs and devices are closed too.
  */
-export class Vm extends VmDevices {
+export class Vm extends VmExits {
   private constructor(native: Binding, handle: FileHandle, kvm: Kvm) {
     super(native, handle, kvm)
   }
