@@ -156,8 +156,8 @@ describe('64 GiB in one region', () => {
     expect(memory.view(GIB - 1, 2)).toHaveLength(2)
   })
   test('cannot be copied at once where Node.js has no buffer that long', () => {
-    const memory = create(2 ** 44)
-    expect(codeOf(() => memory.read(0, 2 ** 44))).toBe('ERR_OUT_OF_RANGE')
+    const memory = create(2 ** 40)
+    expect(codeOf(() => memory.read(0, 2 ** 40))).toBe('ERR_OUT_OF_RANGE')
   })
 })
 

@@ -276,10 +276,12 @@ test('guests that exit all the time leave turns of the event loop to others', as
 
 test('a thread that halts with the LAPIC in the kernel can be stopped', async () => {
   using guest = createGuest(HALT, { irqchip: true })
+  const halted = 3
+  while (guest.vcpu.getMpState() !== halted) guest.vcpu.run({ timeoutMs: 5 })
   guest.vcpu.start(() => {})
   await soon()
   await guest.vcpu.stop()
-  expect(guest.vcpu.getMpState()).toBe(3)
+  expect(guest.vcpu.getMpState()).toBe(halted)
 })
 
 test('two vCPUs of one VM run at once', async () => {
