@@ -7,6 +7,7 @@
 #include "convert.h"
 #include "eventfd_watch.h"
 #include "thread_api.h"
+#include "memory_api.h"
 #include "vcpu_api.h"
 #include "vm_api.h"
 
@@ -174,9 +175,9 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   add("createVm", create_vm);
   add("createVcpu", create_vcpu);
   add_vm_functions(env, exports);
+  add_memory_functions(env, exports);
   add_vcpu_functions(env, exports);
   add_eventfd_functions(env, exports);
-  add("createRegion", create_region);
   add("regionBuffer", region_buffer);
   add("runPage", run_page);
   add("close", close);

@@ -99,6 +99,11 @@ class Mapping final : public RefCounted {
   // Null with errno set when the kernel refuses.
   static Ref<Mapping> map(int fd, size_t size, int protection, int flags, uint64_t offset = 0);
 
+  // Takes over what is mapped already.
+  static Ref<Mapping> adopt(uint8_t* data, size_t size) {
+    return Ref<Mapping>::adopt(new Mapping(data, size));
+  }
+
   uint8_t* data() const { return data_; }
   size_t size() const { return size_; }
   // Puts zeroed anonymous memory in place: what was mapped is let go at once (a mapped vCPU page
@@ -115,7 +120,7 @@ class Mapping final : public RefCounted {
 
 // What JavaScript can hold: every such object has a kind (checked on each native call) and a number
 // under which another thread's environment can find it.
-enum class Kind : uint8_t { kSystem, kVm, kVcpu, kDevice, kRegion, kThread, kFile };
+enum class Kind : uint8_t { kSystem, kVm, kVcpu, kDevice, kRegion, kThread, kFile, kUserfault };
 
 class Object : public RefCounted {
  public:

@@ -13,6 +13,7 @@
 #include "memory.h"
 #include "run_loop.h"
 #include "run_table.h"
+#include "userfault.h"
 #include "vcpu.h"
 #include "vm.h"
 
@@ -55,6 +56,8 @@ template <>
 constexpr Kind kKindOf<Device> = Kind::kDevice;
 template <>
 constexpr Kind kKindOf<PlainFile> = Kind::kFile;
+template <>
+constexpr Kind kKindOf<Userfault> = Kind::kUserfault;
 
 // The native object behind a handle; null for any other value. Throws nothing.
 Object* object_of(napi_env env, napi_value value);

@@ -2,27 +2,180 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
-namespace node_kvm {
+#include <cstdio>
+#include <cstring>
 
-Ref<Region> Region::create(uint64_t size) {
-  int fd = ::memfd_create("node-kvm guest memory", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-  if (fd < 0) return {};
-  // Sealed in size: nobody who gets hold of the fd can truncate it and turn an access into SIGBUS.
-  bool sized = ::ftruncate(fd, static_cast<off_t>(size)) == 0 &&
-               ::fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) == 0;
-  Ref<Mapping> mapping;
-  if (sized) {
-    mapping = Mapping::map(fd, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE);
+#include "bus_guard.h"
+
+namespace node_kvm {
+namespace {
+
+constexpr uint64_t kPage = 4096;
+constexpr uint64_t k2M = uint64_t{1} << 21;
+constexpr uint64_t k1G = uint64_t{1} << 30;
+constexpr long kHugetlbMagic = 0x958458f6;
+
+// Their names need a newer libc than the oldest we build against.
+constexpr uint32_t kAllowedAdvice[] = {
+    8,   // MADV_FREE
+    10,  // MADV_DONTFORK
+    11,  // MADV_DOFORK
+    12,  // MADV_MERGEABLE
+    13,  // MADV_UNMERGEABLE
+    14,  // MADV_HUGEPAGE
+    15,  // MADV_NOHUGEPAGE
+    16,  // MADV_DONTDUMP
+    17,  // MADV_DODUMP
+    20,  // MADV_COLD
+    21,  // MADV_PAGEOUT
+    22,  // MADV_POPULATE_READ
+    23,  // MADV_POPULATE_WRITE
+    25,  // MADV_COLLAPSE
+};
+
+bool is_file(Backing backing) {
+  return backing == Backing::kSharedFile || backing == Backing::kPrivateFile;
+}
+
+int open_file(const RegionRequest& request) {
+  bool shared = request.backing == Backing::kSharedFile;
+  int fd = ::open(request.path.c_str(), (shared ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NONBLOCK);
+  if (fd < 0) return -1;
+  struct stat status;
+  int error = 0;
+  if (::fstat(fd, &status) != 0) {
+    error = errno;
+  } else if (!S_ISREG(status.st_mode)) {
+    error = EINVAL;
+  } else if (static_cast<uint64_t>(status.st_size) < request.size ||
+             static_cast<uint64_t>(status.st_size) - request.size < request.file_offset) {
+    error = EOVERFLOW;
   }
-  if (!mapping) {
-    int error = errno;
-    ::close(fd);
+  if (error == 0) return fd;
+  ::close(fd);
+  errno = error;
+  return -1;
+}
+
+int create_memfd(const RegionRequest& request, uint64_t length) {
+  constexpr unsigned kHugeShift = 26;  // MFD_HUGE_SHIFT
+  unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
+  if (request.backing == Backing::kHuge2M) flags |= MFD_HUGETLB | 21u << kHugeShift;
+  if (request.backing == Backing::kHuge1G) flags |= MFD_HUGETLB | 30u << kHugeShift;
+  int fd = ::memfd_create("node-kvm guest memory", flags);
+  if (fd < 0) return -1;
+  // Sealed in size: nobody who gets hold of the fd can truncate it and turn an access into SIGBUS.
+  if (::ftruncate(fd, static_cast<off_t>(length)) == 0 &&
+      ::fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) == 0) {
+    return fd;
+  }
+  int error = errno;
+  ::close(fd);
+  errno = error;
+  return -1;
+}
+
+// Maps so that the address is `remainder` beyond a multiple of `alignment`.
+Ref<Mapping> map_aligned(int fd, size_t size, int flags, uint64_t offset, uint64_t alignment,
+                         uint64_t remainder) {
+  // KERNEL: only reserved address space may be mapped over without a race with other threads.
+  size_t reserved = size + alignment;
+  if (reserved < size) {
+    errno = ENOMEM;
+    return {};
+  }
+  void* space =
+      ::mmap(nullptr, reserved, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (space == MAP_FAILED) return {};
+  auto start = reinterpret_cast<uintptr_t>(space);
+  uintptr_t at = start - start % alignment + remainder;
+  if (at < start) at += alignment;
+  void* data = ::mmap(reinterpret_cast<void*>(at), size, PROT_READ | PROT_WRITE, flags | MAP_FIXED,
+                      fd, static_cast<off_t>(offset));
+  int error = errno;
+  if (data == MAP_FAILED) {
+    ::munmap(space, reserved);
     errno = error;
     return {};
   }
-  return Ref<Region>::adopt(new Region(fd, size, std::move(mapping), false));
+  if (at > start) ::munmap(space, at - start);
+  if (at + size < start + reserved) {
+    ::munmap(reinterpret_cast<void*>(at + size), start + reserved - at - size);
+  }
+  return Mapping::adopt(static_cast<uint8_t*>(data), size);
+}
+
+uint64_t alignment_of(const RegionRequest& request) {
+  if (request.backing == Backing::kHuge1G) return k1G;
+  return request.size >= k2M ? k2M : kPage;
+}
+
+int map_flags(Backing backing) {
+  switch (backing) {
+    case Backing::kAnonymous:
+      return MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+    case Backing::kPrivateFile:
+      return MAP_PRIVATE | MAP_NORESERVE;
+    // Reserved at once: an empty pool shall refuse here, and not be a SIGBUS later.
+    case Backing::kHuge2M:
+    case Backing::kHuge1G:
+      return MAP_SHARED;
+    default:
+      return MAP_SHARED | MAP_NORESERVE;
+  }
+}
+
+uint64_t guarded_page(int fd) {
+  struct statfs status;
+  bool huge = ::fstatfs(fd, &status) == 0 && status.f_type == kHugetlbMagic;
+  return huge ? static_cast<uint64_t>(status.f_bsize) : kPage;
+}
+
+}  // namespace
+
+Ref<Region> Region::create(const RegionRequest& request) {
+  uint64_t alignment = alignment_of(request);
+  uint64_t remainder = request.gpa % alignment;
+  int fd = -1;
+  uint64_t offset = request.file_offset;
+  if (is_file(request.backing)) {
+    fd = open_file(request);
+  } else if (request.backing != Backing::kAnonymous) {
+    // Huge pages of shared memory need the place in the file congruent to the address as well.
+    offset = remainder;
+    fd = create_memfd(request, offset + request.size);
+  }
+  if (fd < 0 && request.backing != Backing::kAnonymous) return {};
+  Ref<Mapping> mapping =
+      map_aligned(fd, request.size, map_flags(request.backing), offset, alignment, remainder);
+  if (!mapping) {
+    int error = errno;
+    if (fd >= 0) ::close(fd);
+    errno = error;
+    return {};
+  }
+  auto region =
+      Ref<Region>::adopt(new Region(fd, request.size, std::move(mapping), request.backing, offset));
+  // What somebody else may truncate, or a pool may fail to refill after a hole was punched.
+  bool can_vanish = is_file(request.backing) || request.backing == Backing::kHuge2M ||
+                    request.backing == Backing::kHuge1G;
+  if (can_vanish && !region->guard(guarded_page(fd))) {
+    int error = errno;
+    region.reset();
+    errno = error;
+  }
+  return region;
+}
+
+bool Region::guard(uint64_t page) {
+  Result result = BusGuard::add(data(), size_, page, &lost_pages_);
+  if (result < 0) errno = static_cast<int>(-result);
+  guarded_ = result == 0;
+  return guarded_;
 }
 
 Ref<Region> Region::adopt_guest_memfd(int fd, uint64_t size, bool mapped) {
@@ -39,19 +192,93 @@ Ref<Region> Region::adopt_guest_memfd(int fd, uint64_t size, bool mapped) {
     errno = error;
     return {};
   }
-  return Ref<Region>::adopt(new Region(fd, size, std::move(mapping), true));
+  return Ref<Region>::adopt(new Region(fd, size, std::move(mapping), Backing::kGuestMemfd));
 }
 
 Result Region::punch_hole(uint64_t offset, uint64_t length) {
+  if (fd_ < 0) return -ENODEV;
   return or_errno(::fallocate(fd_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-                              static_cast<off_t>(offset), static_cast<off_t>(length)));
+                              static_cast<off_t>(file_offset_ + offset),
+                              static_cast<off_t>(length)));
+}
+
+Result Region::discard(uint64_t offset, uint64_t length) {
+  if (offset > size_ || length > size_ - offset) return -EINVAL;
+  if (backing_ != Backing::kAnonymous && backing_ != Backing::kPrivateFile) {
+    return punch_hole(offset, length);
+  }
+  return or_errno(::madvise(data() + offset, length, MADV_DONTNEED));
+}
+
+Result Region::advise(uint64_t offset, uint64_t length, uint32_t advice) {
+  if (!has(offset, length)) return -EINVAL;
+  for (uint32_t allowed : kAllowedAdvice) {
+    if (advice != allowed) continue;
+    Result result;
+    do {
+      result = or_errno(::madvise(data() + offset, length, static_cast<int>(advice)));
+    } while (result == -EINTR);
+    return result;
+  }
+  return -EPERM;
+}
+
+Result Region::lock(bool on_fault) {
+  if (!has(0, size_)) return -EINVAL;
+  constexpr unsigned kOnFault = 1;  // MLOCK_ONFAULT
+  return or_errno(::syscall(SYS_mlock2, data(), size_, on_fault ? kOnFault : 0u));
+}
+
+Result Region::bind(uint32_t mode, uint64_t nodes) {
+  if (!has(0, size_)) return -EINVAL;
+  unsigned long mask[2] = {nodes, 0};
+  // KERNEL: counts the bits from one more than there are.
+  return or_errno(::syscall(SYS_mbind, data(), size_, long{mode}, mask, 65UL, 0U));
+}
+
+Result Region::residency(uint64_t offset, uint8_t* pages, size_t count) {
+  if (offset % kPage || !has(offset, count * kPage)) return -EINVAL;
+  return or_errno(::mincore(data() + offset, count * kPage, pages));
+}
+
+Result Region::pagemap(uint64_t offset, uint8_t* entries, size_t size) {
+  constexpr size_t kEntry = 8;
+  if (offset % kPage || size % kEntry || !has(offset, size / kEntry * kPage)) return -EINVAL;
+  int fd = ::open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return -errno;
+  uint64_t first = (reinterpret_cast<uint64_t>(data()) + offset) / kPage * kEntry;
+  Result result = or_errno(::pread(fd, entries, size, static_cast<off_t>(first)));
+  ::close(fd);
+  return result;
+}
+
+std::string Region::smaps() const {
+  std::string text;
+  FILE* file = mapping_ ? std::fopen("/proc/self/smaps", "re") : nullptr;
+  if (file == nullptr) return text;
+  auto begin = reinterpret_cast<uintptr_t>(data());
+  char line[4096 + 256];
+  bool inside = false;
+  while (std::fgets(line, sizeof line, file) != nullptr) {
+    unsigned long from = 0;
+    unsigned long to = 0;
+    if (std::sscanf(line, "%lx-%lx ", &from, &to) == 2) {
+      inside = from < begin + size_ && begin < to;
+    } else if (inside) {
+      text += line;
+    }
+  }
+  std::fclose(file);
+  return text;
 }
 
 Region::~Region() {
   // Accessors of JavaScript may still hold the address range (never hand it out, never use it after
   // their close): it stays valid, but empty, so the guest's RAM is given back now and not at a GC.
   if (mapping_) mapping_->detach(0);
-  ::close(fd_);
+  // ORDER: after the detach, from when on nothing of the range can vanish.
+  if (guarded_) BusGuard::remove(data());
+  if (fd_ >= 0) ::close(fd_);
 }
 
 }  // namespace node_kvm

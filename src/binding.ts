@@ -52,12 +52,52 @@ export const THREAD_ENDED = 2
 /** Says whether the exit is answered. `status` is that of `run`, or the number of a pause. */
 export type Dispatch = (index: number, status: number, event: number) => boolean
 
-interface Native {
+/** Functions of guest memory. Results below zero are -errno. */
+interface MemoryNative {
+  createRegion(
+    size: number,
+    gpa: number,
+    backing: number,
+    path: string,
+    fileOffset: number,
+  ): Handle | number
+  /** Flags, and the address, of a slot that stays the same memory. */
+  updateSlot(vm: FileHandle, slot: number, flags: number, gpa: number): number
+  discardRegion(region: Handle, offset: number, length: number): number
+  /** madvise(2), for harmless advice. */
+  adviseRegion(region: Handle, offset: number, length: number, advice: number): number
+  lockRegion(region: Handle, onFault: 0 | 1): number
+  /** mbind(2): a bit of `nodes` for each node below 53. */
+  bindRegion(region: Handle, mode: number, nodes: number): number
+  /** mincore(2): a byte for each page. */
+  regionResidency(region: Handle, offset: number, pages: Uint8Array): number
+  /** `/proc/self/pagemap`: eight bytes for each page. */
+  regionPagemap(region: Handle, offset: number, entries: Uint8Array): number
+  /** The lines of `/proc/self/smaps`, without addresses. */
+  regionSmaps(region: Handle): string
+  /** Pages that had gone and were replaced by zeros. */
+  regionLostPages(region: Handle): number
+  /** `modes`: 1 missing, 2 write-protect, 4 minor. */
+  createUserfault(region: Handle, offset: number, length: number, modes: number): Handle | number
+  /** Serves from a file when `path` is not empty, and reports what it does not serve. */
+  startUserfault(
+    userfault: Handle,
+    report: (offset: number, flags: number, own: boolean) => void,
+    path: string,
+    fileOffset: number,
+  ): number
+  closeUserfault(userfault: Handle): void
+  userfaultCopy(userfault: Handle, offset: number, bytes: Uint8Array, protect: 0 | 1): number
+  userfaultServe(userfault: Handle, what: number, offset: number, length: number): number
+  /** Pages served from the file, and pages that it could not give. */
+  userfaultCounts(userfault: Handle): [served: number, failed: number]
+}
+
+interface Native extends MemoryNative {
   readonly scratch: ArrayBuffer
   openSystem(path: string): FileHandle | number
   createVm(system: FileHandle, type: number): FileHandle | number
   createVcpu(vm: FileHandle, vcpuId: number): VcpuHandle | number
-  createRegion(size: number): Handle | number
   regionBuffer(region: Handle, offset: number, length: number, shared: 0 | 1): ArrayBuffer
   runPage(vcpu: VcpuHandle): ArrayBuffer
   /** The slot of the vCPU that `run` runs. One function for all of them: see native/run_table.h. */

@@ -51,10 +51,21 @@ export type { HostVmx } from './core/host-vmx.js'
 export { IoEventFd, type IoEventFdOptions } from './core/io-event-fd.js'
 export { IrqFd, type IrqFdOptions } from './core/irq-fd.js'
 export { Kvm } from './core/kvm.js'
-export { GuestMemory, type MemoryRange } from './core/memory.js'
+export { GuestMemory, type MemoryRange, type MemoryRegion } from './core/memory.js'
+export type { MemoryPart, StructCodec } from './core/memory-access.js'
+export type { MemoryAdvice } from './core/memory-host.js'
+export type {
+  FileBacking,
+  HugePageBacking,
+  MemoryBacking,
+  MemoryOptions,
+  NumaPolicy,
+} from './core/memory-options.js'
+export { ksmStatistics, type MemoryUsage, thpStatistics } from './core/memory-usage.js'
 export { PlainFile } from './core/plain-file.js'
 export type * from './core/rare-exits.js'
 export { GUEST_SSP_REG_ID, msrRegId } from './core/reg-id.js'
+export type { PageState, Residency } from './core/residency.js'
 export type { RunState } from './core/run-state.js'
 export { Sev, type SevInit, type SevLaunchStart, type SevPacket } from './core/sev.js'
 export {

@@ -6,12 +6,20 @@
 import { constants } from 'node:buffer'
 import { markAsUntransferable } from 'node:worker_threads'
 import { type Binding, binding, type Handle } from '../binding.js'
-import type { PhysicalMemory } from '../x86/physical-memory.js'
-import { closedError, KvmError, kvmError } from './errors.js'
+import { closedError, KvmError } from './errors.js'
+import type { AtomicArrays, Element } from './memory-access.js'
+import { MemoryHost, type RegionPart } from './memory-host.js'
+import {
+  type CheckedOptions,
+  checkedOptions,
+  createRegion,
+  type MemoryOptions,
+} from './memory-options.js'
 import { bytes as checkBytes, integer, invalidArgType, list, outOfRange } from './validate.js'
 
 const PAGE = 4096
 const CHUNK = 0x4000_0000
+const WIDTHS = { u8: 1, u16: 2, u32: 4, u64: 8 } as const
 
 /** Where a region of guest RAM is. Both are multiples of 4096. */
 export interface MemoryRange {
@@ -20,6 +28,9 @@ export interface MemoryRange {
   /** Its size in bytes. */
   readonly size: number
 }
+
+/** A region to allocate; its options count before those of the whole. */
+export interface MemoryRegion extends MemoryRange, MemoryOptions {}
 
 interface Region extends MemoryRange {
   readonly handle: Handle
@@ -73,7 +84,7 @@ class Chunk {
  * throw a {@link KvmError} with code `ERR_KVM_GUEST_FAULT` for an address that is not RAM, before
  * they change anything.
  */
-export class GuestMemory implements PhysicalMemory, Disposable {
+export class GuestMemory extends MemoryHost implements Disposable {
   readonly #native: Binding
   readonly #regions: readonly Region[]
   /** By region, then by place in it. */
@@ -81,25 +92,40 @@ export class GuestMemory implements PhysicalMemory, Disposable {
   #last: Chunk | undefined
 
   private constructor(native: Binding, regions: readonly Region[]) {
+    super()
     this.#native = native
     this.#regions = regions
     this.#chunks = regions.map(() => [])
   }
 
   /**
-   * Allocates RAM: one region of `layout` bytes at address 0, or the regions listed. Each is filled
-   * with zeros and costs nothing before it is touched.
+   * Allocates RAM: one region of `layout` bytes at address 0, or the regions listed. Unless it is a
+   * file, each is filled with zeros and costs nothing before it is touched.
+   *
+   * Regions of 2 MiB and more are placed so that the kernel can map them in pages of 2 MiB: their
+   * host address is congruent to the guest-physical one.
    *
    * @throws `ERR_OUT_OF_RANGE` for sizes or addresses that are no multiple of 4096, and for regions
    *   that overlap; a {@link KvmError} when the kernel refuses (`ENOMEM`, `EMFILE`).
    */
-  static create(layout: number | readonly MemoryRange[]): GuestMemory {
-    const ranges = checkedLayout(typeof layout === 'number' ? [{ gpa: 0, size: layout }] : layout)
+  static create(
+    layout: number | readonly MemoryRegion[],
+    options: MemoryOptions = {},
+  ): GuestMemory {
+    const common = checkedOptions(options, 'options')
+    const single = typeof layout === 'number'
+    const ranges = checkedLayout(single ? [{ gpa: 0, size: layout }] : layout, options, common)
     const native = binding()
-    return new GuestMemory(
-      native,
-      ranges.map(({ gpa, size }) => ({ gpa, size, handle: createRegion(native, size) })),
-    )
+    const regions: Region[] = []
+    try {
+      for (const { gpa, size, checked } of ranges) {
+        regions.push({ gpa, size, handle: createRegion(native, gpa, size, checked) })
+      }
+    } catch (error) {
+      for (const { handle } of regions) native.close(handle)
+      throw error
+    }
+    return new GuestMemory(native, regions)
   }
 
   /** @internal Memory that was allocated elsewhere. */
@@ -108,7 +134,7 @@ export class GuestMemory implements PhysicalMemory, Disposable {
   }
 
   /** Where RAM is: ascending, not overlapping. */
-  get ranges(): readonly MemoryRange[] {
+  override get ranges(): readonly MemoryRange[] {
     return this.#regions.map(({ gpa, size }) => ({ gpa, size }))
   }
 
@@ -156,7 +182,7 @@ export class GuestMemory implements PhysicalMemory, Disposable {
    * @throws `ERR_OUT_OF_RANGE` for more bytes than this Node.js can put in one array (4 GiB in
    *   version 20).
    */
-  view(gpa: number, length: number): Uint8Array {
+  override view(gpa: number, length: number): Uint8Array {
     this.#check(gpa, length)
     if (length === 0) return new Uint8Array(0)
     const chunk = this.#find(gpa, 1)
@@ -172,7 +198,7 @@ export class GuestMemory implements PhysicalMemory, Disposable {
   }
 
   /** Copies `length` bytes out. */
-  read(gpa: number, length: number): Uint8Array {
+  override read(gpa: number, length: number): Uint8Array {
     this.#check(gpa, length)
     const bytes = ofLength(length, () => new Uint8Array(length))
     this.#pieces(gpa, length, (chunk, offset, count, done) => {
@@ -182,7 +208,7 @@ export class GuestMemory implements PhysicalMemory, Disposable {
   }
 
   /** Copies `bytes` in. */
-  write(gpa: number, bytes: Uint8Array): void {
+  override write(gpa: number, bytes: Uint8Array): void {
     checkBytes(bytes, 'bytes')
     this.#check(gpa, bytes.length)
     this.#pieces(gpa, bytes.length, (chunk, offset, count, done) => {
@@ -191,7 +217,7 @@ export class GuestMemory implements PhysicalMemory, Disposable {
   }
 
   /** Sets `length` bytes to `value`. */
-  fill(gpa: number, length: number, value = 0): void {
+  override fill(gpa: number, length: number, value = 0): void {
     integer(value, 'value', 0, 0xff)
     this.#check(gpa, length)
     this.#pieces(gpa, length, (chunk, offset, count) => {
@@ -199,39 +225,39 @@ export class GuestMemory implements PhysicalMemory, Disposable {
     })
   }
 
-  readU8(gpa: number): number {
+  override readU8(gpa: number): number {
     const chunk = this.#find(gpa, 1)
     return chunk.u8[gpa - chunk.gpa]!
   }
 
-  readU16(gpa: number): number {
+  override readU16(gpa: number): number {
     const chunk = this.#within(gpa, 2)
     if (chunk === undefined) return new DataView(this.read(gpa, 2).buffer).getUint16(0, true)
     const offset = gpa - chunk.gpa
     return offset & 1 ? chunk.data.getUint16(offset, true) : chunk.u16[offset >>> 1]!
   }
 
-  readU32(gpa: number): number {
+  override readU32(gpa: number): number {
     const chunk = this.#within(gpa, 4)
     if (chunk === undefined) return new DataView(this.read(gpa, 4).buffer).getUint32(0, true)
     const offset = gpa - chunk.gpa
     return offset & 3 ? chunk.data.getUint32(offset, true) : chunk.u32[offset >>> 2]!
   }
 
-  readU64(gpa: number): bigint {
+  override readU64(gpa: number): bigint {
     const chunk = this.#within(gpa, 8)
     if (chunk === undefined) return new DataView(this.read(gpa, 8).buffer).getBigUint64(0, true)
     const offset = gpa - chunk.gpa
     return offset & 7 ? chunk.data.getBigUint64(offset, true) : chunk.u64[offset >>> 3]!
   }
 
-  writeU8(gpa: number, value: number): void {
+  override writeU8(gpa: number, value: number): void {
     integer(value, 'value', 0, 0xff)
     const chunk = this.#find(gpa, 1)
     chunk.u8[gpa - chunk.gpa] = value
   }
 
-  writeU16(gpa: number, value: number): void {
+  override writeU16(gpa: number, value: number): void {
     integer(value, 'value', 0, 0xffff)
     const chunk = this.#within(gpa, 2)
     if (chunk === undefined) this.#writeAcross(gpa, 2, (data) => data.setUint16(0, value, true))
@@ -239,7 +265,7 @@ export class GuestMemory implements PhysicalMemory, Disposable {
     else chunk.u16[(gpa - chunk.gpa) >>> 1] = value
   }
 
-  writeU32(gpa: number, value: number): void {
+  override writeU32(gpa: number, value: number): void {
     integer(value, 'value', 0, 0xffff_ffff)
     const chunk = this.#within(gpa, 4)
     if (chunk === undefined) this.#writeAcross(gpa, 4, (data) => data.setUint32(0, value, true))
@@ -247,7 +273,7 @@ export class GuestMemory implements PhysicalMemory, Disposable {
     else chunk.u32[(gpa - chunk.gpa) >>> 2] = value
   }
 
-  writeU64(gpa: number, value: bigint): void {
+  override writeU64(gpa: number, value: bigint): void {
     if (typeof value !== 'bigint') throw invalidArgType('value', 'of type bigint', value)
     if (value < 0n || value >> 64n) throw outOfRange('value', '>= 0n and < 2n ** 64n', value)
     const chunk = this.#within(gpa, 8)
@@ -324,6 +350,46 @@ export class GuestMemory implements PhysicalMemory, Disposable {
     return this.#regions.some((region) => region.gpa + region.size === gpa)
   }
 
+  protected override get binding(): Binding {
+    if (this.closed) throw closedError({ reason: 'guest memory' })
+    return this.#native
+  }
+
+  protected override parts(gpa: number, length: number): RegionPart[] {
+    this.#check(gpa, length)
+    const parts: RegionPart[] = []
+    for (let at = gpa; at < gpa + length; ) {
+      const region = this.#regions[this.#regionAt(at)]!
+      const count = Math.min(gpa + length, region.gpa + region.size) - at
+      parts.push({ handle: region.handle, gpa: at, offset: at - region.gpa, length: count })
+      at += count
+    }
+    return parts
+  }
+
+  protected override eachPiece(
+    gpa: number,
+    length: number,
+    each: (bytes: Uint8Array, gpa: number) => boolean | undefined,
+  ): void {
+    this.#check(gpa, length)
+    for (let done = 0; done < length; ) {
+      const chunk = this.#find(gpa + done, length - done)
+      const offset = gpa + done - chunk.gpa
+      const count = Math.min(length - done, chunk.size - offset)
+      if (each(chunk.u8.subarray(offset, offset + count), gpa + done)) return
+      done += count
+    }
+  }
+
+  protected override element<T extends keyof AtomicArrays>(gpa: number, type: T): Element<T> {
+    if (!Object.hasOwn(WIDTHS, type)) throw invalidArgType('type', 'u8, u16, u32 or u64', type)
+    const chunk = this.#find(gpa, WIDTHS[type])
+    const offset = gpa - chunk.gpa
+    if (offset % WIDTHS[type]) throw outOfRange('gpa', `a multiple of ${WIDTHS[type]}`, gpa)
+    return { array: chunk[type] as AtomicArrays[T], index: offset / WIDTHS[type] }
+  }
+
   #pieces(
     gpa: number,
     length: number,
@@ -369,17 +435,19 @@ function ofLength(length: number, make: () => Uint8Array): Uint8Array {
   }
 }
 
-function createRegion(native: Binding, size: number): Handle {
-  const handle = native.createRegion(size)
-  if (typeof handle === 'number') throw kvmError(handle, { syscall: 'memfd_create', size })
-  return handle
+interface CheckedRegion extends MemoryRange {
+  readonly checked: CheckedOptions
 }
 
-function checkedLayout(layout: readonly MemoryRange[]): MemoryRange[] {
+function checkedLayout(
+  layout: readonly MemoryRegion[],
+  options: MemoryOptions,
+  common: CheckedOptions,
+): CheckedRegion[] {
   if (!Array.isArray(layout) || layout.length === 0) {
     throw invalidArgType('layout', 'a number of bytes or a list of regions', layout)
   }
-  const ranges = list(layout, 'layout').map((range: MemoryRange, index) => {
+  const ranges = list(layout, 'layout').map((range: MemoryRegion, index) => {
     if (range === null || typeof range !== 'object') {
       throw invalidArgType(`layout[${index}]`, 'of type object', range)
     }
@@ -390,7 +458,12 @@ function checkedLayout(layout: readonly MemoryRange[]): MemoryRange[] {
     if (integer(size, `layout[${index}].size`, PAGE, 2 ** 52 - gpa) % PAGE) {
       throw outOfRange(`layout[${index}].size`, `a multiple of ${PAGE}`, size)
     }
-    return { gpa, size }
+    const own = Object.keys(range).some((key) => key !== 'gpa' && key !== 'size')
+    const checked = own ? checkedOptions({ ...options, ...range }, `layout[${index}]`) : common
+    if (gpa % checked.page || size % checked.page) {
+      throw outOfRange(`layout[${index}]`, `a multiple of its ${checked.page} byte pages`, size)
+    }
+    return { gpa, size, checked }
   })
   ranges.sort((a, b) => a.gpa - b.gpa)
   for (let i = 1; i < ranges.length; i++) {

@@ -48,6 +48,8 @@ afterAll(() => {
   for (const event of events) event.close()
 })
 
+const codec = { size: 1, decode: () => 0, encode: () => {} }
+
 /** Arguments that would do on an open object, by method, or by class and method. */
 const valid: Record<string, () => unknown[]> = {
   unsafeIoctl: () => [0xae00],
@@ -147,6 +149,27 @@ const valid: Record<string, () => unknown[]> = {
   writeU16: () => [0, 0],
   writeU32: () => [0, 0],
   writeU64: () => [0, 0n],
+  readString: () => [0, 1],
+  writeString: () => [0, ''],
+  readStruct: () => [0, codec],
+  writeStruct: () => [0, codec, 0],
+  readParts: () => [[{ gpa: 0, length: 1 }]],
+  writeParts: () => [[{ gpa: 0, length: 1 }], Uint8Array.of(1)],
+  indexOf: () => [Uint8Array.of(0), 0, 1],
+  isZero: () => [0, 1],
+  zeroPages: () => [0, 0x1000],
+  copyTo: () => [open.memory, 0, 0, 1],
+  atomicLoad: () => [0, 'u8'],
+  atomicStore: () => [0, 'u8', 0],
+  atomicAdd: () => [0, 'u8', 0],
+  atomicCompareExchange: () => [0, 'u8', 0, 0],
+  eachPiece: () => [0, 1, () => true],
+  element: () => [0, 'u8'],
+  parts: () => [0, 1],
+  discard: () => [0, 0x1000],
+  advise: () => [0, 0x1000, 'cold'],
+  residency: () => [0, 0x1000],
+  pageState: () => [0],
 }
 
 /** Documented as harmless at any time. */
