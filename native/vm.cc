@@ -1,5 +1,7 @@
 #include "vm.h"
 
+#include <sys/mman.h>
+
 #include "kvm_numbers.h"
 
 namespace node_kvm {
@@ -62,25 +64,8 @@ Result Vm::set_slot(unsigned long ioctl_request, const SlotRequest& request) {
     slots_->regions.erase(request.slot);
   } else {
     slots_->regions[request.slot] = {Ref<Region>(request.memory.region),
-                                     Ref<Region>(request.guest_memfd.region), request.size,
-                                     request.gpa, request.memory.offset};
+                                     Ref<Region>(request.guest_memfd.region), request.size};
   }
-  return result;
-}
-
-Result Vm::update_slot(uint32_t slot, uint32_t flags, uint64_t gpa) {
-  Use use(*this);
-  if (use.error()) return use.error();
-  std::lock_guard<std::mutex> lock(slots_->mutex);
-  auto found = slots_->regions.find(slot);
-  if (found == slots_->regions.end()) return -ENOENT;
-  MemorySlot& known = found->second;
-  // Memory private to the guest cannot be changed in place.
-  if (known.guest_memfd || !known.region) return -EINVAL;
-  RegionPart memory{known.region.get(), known.offset};
-  UserspaceMemoryRegion argument{slot, flags, gpa, known.size, memory.address()};
-  Result result = call(*this, kSetUserMemoryRegion, &argument);
-  if (result >= 0) known.gpa = gpa;
   return result;
 }
 
@@ -112,6 +97,19 @@ Result Vm::create_guest_memfd(uint64_t size, uint64_t flags, Ref<Region>* out) {
   if (fd < 0) return fd;
   *out = Region::adopt_guest_memfd(static_cast<int>(fd), size, (flags & kGuestMemfdMmap) != 0);
   return *out ? 0 : -errno;
+}
+
+Result Vm::map_dirty_ring(File& vcpu, size_t size, Ref<Mapping>* out) {
+  constexpr uint64_t kOffset = 64 * kPage;  // KVM_DIRTY_LOG_PAGE_OFFSET
+  Use use(*this);
+  if (use.error()) return use.error();
+  Use use_vcpu(vcpu);
+  if (use_vcpu.error()) return use_vcpu.error();
+  *out = Mapping::map(vcpu.fd(), size, PROT_READ | PROT_WRITE, MAP_SHARED, kOffset);
+  if (!*out) return -errno;
+  std::lock_guard<std::mutex> lock(slots_->mutex);
+  slots_->dirty_rings.push_back(*out);
+  return 0;
 }
 
 Result Vm::xen_hvm_config(uint32_t flags, uint32_t msr, std::pair<uint8_t*, size_t> blob32,

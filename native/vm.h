@@ -41,9 +41,14 @@ class SlotTable final : public RefCounted {
   std::vector<Ref<HeldBytes>> held_bytes;
   // Memory registered for encryption; several entries may be equal.
   std::multimap<std::pair<uint64_t, uint64_t>, Ref<Region>> encrypted;
+  // The vCPUs' dirty rings that were mapped.
+  std::vector<Ref<Mapping>> dirty_rings;
 
  private:
-  ~SlotTable() override = default;
+  // A mapped ring holds the kernel's vCPU, and that the VM: let go of both now, not at a GC.
+  ~SlotTable() override {
+    for (const Ref<Mapping>& ring : dirty_rings) ring->detach(0);
+  }
 };
 
 // A part of a region, or nothing.
@@ -87,6 +92,10 @@ class Vm final : public File {
   // KVM_MEMORY_ENCRYPT_REG_REGION and KVM_MEMORY_ENCRYPT_UNREG_REGION.
   Result register_encrypted(RegionPart part, uint64_t size);
   Result unregister_encrypted(RegionPart part, uint64_t size);
+
+  // Maps the dirty ring of one of its vCPUs. SAFETY: `size` is what KVM_CAP_DIRTY_LOG_RING was
+  // enabled with; the kernel maps more without a word, and an access there is a SIGBUS.
+  Result map_dirty_ring(File& vcpu, size_t size, Ref<Mapping>* out);
 
   const Ref<SlotTable>& slots() const { return slots_; }
   size_t vcpu_mmap_size() const { return vcpu_mmap_size_; }

@@ -61,6 +61,18 @@ Napi::Value get_dirty_log(Info info) {
   return to_value(info.Env(), vm->get_dirty_log(slot, data, size));
 }
 
+Napi::Value map_dirty_ring(Info info) {
+  Arguments args(info);
+  auto* vm = args.object<Vm>();
+  auto* vcpu = args.object<Vcpu>();
+  uint64_t size = args.number();
+  if (!args.ok()) return {};
+  Ref<Mapping> ring;
+  Result result = vm->map_dirty_ring(*vcpu, size, &ring);
+  if (!ring) return to_value(info.Env(), result);
+  return external_buffer(info.Env(), ring, 0, size, {});
+}
+
 Napi::Value create_guest_memfd(Info info) {
   Arguments args(info);
   auto* vm = args.object<Vm>();
@@ -246,6 +258,7 @@ void add_vm_functions(Napi::Env env, Napi::Object exports) {
   add("setUserMemoryRegion", set_user_memory_region);
   add("setUserMemoryRegion2", set_user_memory_region2);
   add("getDirtyLog", get_dirty_log);
+  add("mapDirtyRing", map_dirty_ring);
   add("createGuestMemfd", create_guest_memfd);
   add("punchHole", punch_hole);
   add("xenHvmConfig", xen_hvm_config);

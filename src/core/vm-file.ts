@@ -2,6 +2,9 @@
 
 import type { Attachment, Binding, FileHandle } from '../binding.js'
 import {
+  decodeKvmEnableCap,
+  KVM_CAP_DIRTY_LOG_RING,
+  KVM_CAP_DIRTY_LOG_RING_ACQ_REL,
   KVM_CAP_ENABLE_CAP_VM,
   KVM_CHECK_EXTENSION,
   KVM_ENABLE_CAP,
@@ -30,6 +33,10 @@ import { invalidArgType, object, uint32 } from './validate.js'
 
 // Set by the class itself, which alone can tell a VM from a look-alike.
 let vmHandle: (value: unknown) => FileHandle
+let dirtyRingPlace: (vm: VmFile) => { handle: FileHandle; size: number }
+
+/** @internal The VM's native object, and the bytes of its vCPUs' dirty rings; 0 without. */
+export const dirtyRingOf = (vm: VmFile) => dirtyRingPlace(vm)
 
 /** A VM's file. */
 export abstract class VmFile extends KvmFile {
@@ -38,6 +45,8 @@ export abstract class VmFile extends KvmFile {
   /** @internal Names a missing capability before the ioctl is tried. */
   protected readonly capabilities: FileCapabilities
   readonly #handle: FileHandle
+  // Bytes of each vCPU's ring: there is no way to ask.
+  #dirtyRingSize = 0
 
   /** @internal */
   protected constructor(native: Binding, handle: FileHandle, kvm: Kvm) {
@@ -79,12 +88,24 @@ export abstract class VmFile extends KvmFile {
   enableCap(capability: string | number, args: object = {}): number {
     if (typeof capability === 'string') return this.#enableNamed(capability, args)
     uint32(capability, 'capability')
-    return this.send(
+    let size = 0n
+    const result = this.send(
       KVM_ENABLE_CAP,
       'KVM_ENABLE_CAP',
-      (draft) => encodeRawCapability(draft, capability, args),
+      (draft) => {
+        encodeRawCapability(draft, capability, args)
+        size = decodeKvmEnableCap(draft, 0).args[0]!
+      },
       capabilityDetails(capability),
     )
+    this.#noteEnabled(capability, size)
+    return result
+  }
+
+  #noteEnabled(capability: number, argument: bigint | undefined): void {
+    if (capability !== KVM_CAP_DIRTY_LOG_RING && capability !== KVM_CAP_DIRTY_LOG_RING_ACQ_REL)
+      return
+    this.#dirtyRingSize = Number(argument)
   }
 
   #enableNamed(name: string, args: object): number {
@@ -96,12 +117,14 @@ export abstract class VmFile extends KvmFile {
     const values = encoder.encode(args)
     this.capabilities.require(number)
     const offered = encoder.mask ? this.checkExtension(number) : 0
-    return this.send(
+    const result = this.send(
       KVM_ENABLE_CAP,
       'KVM_ENABLE_CAP',
       (draft) => encodeCapability(draft, number, values),
       capabilityDetails(number, encoder, offered),
     )
+    this.#noteEnabled(number, values[0])
+    return result
   }
 
   #enableWithFile(capability: number, { source, file }: FileArgument): number {
@@ -112,6 +135,7 @@ export abstract class VmFile extends KvmFile {
   }
 
   static {
+    dirtyRingPlace = (vm) => ({ handle: vm.#handle, size: vm.#dirtyRingSize })
     vmHandle = (value) => {
       if (value !== null && typeof value === 'object' && #handle in value) return value.#handle
       throw invalidArgType('args.source', 'an instance of Vm', value)
