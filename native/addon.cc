@@ -52,14 +52,6 @@ Napi::Value create_vcpu(Info info) {
   return handle_or_error(info.Env(), vcpu, result);
 }
 
-Napi::Value create_region(Info info) {
-  Arguments args(info);
-  uint64_t size = args.number();
-  if (!args.ok()) return {};
-  Ref<Region> region = Region::create(size);
-  return handle_or_error(info.Env(), region, -errno);
-}
-
 // A buffer over part of a region. `shared` ones may reach users, so the region's RAM lives as long
 // as they do; the others belong to GuestMemory, which stops using them when it is closed.
 Napi::Value region_buffer(Info info) {
