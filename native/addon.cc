@@ -6,8 +6,8 @@
 #include "bound.h"
 #include "convert.h"
 #include "eventfd_watch.h"
-#include "thread_api.h"
 #include "memory_api.h"
+#include "thread_api.h"
 #include "vcpu_api.h"
 #include "vm_api.h"
 
