@@ -51,6 +51,12 @@ export type { HostVmx } from './core/host-vmx.js'
 export { IoEventFd, type IoEventFdOptions } from './core/io-event-fd.js'
 export { IrqFd, type IrqFdOptions } from './core/irq-fd.js'
 export { Kvm } from './core/kvm.js'
+export {
+  enableKvmclock,
+  type PvClock,
+  pvClockNanoseconds,
+  readPvClock,
+} from './core/kvmclock.js'
 export { GuestMemory, type MemoryRange, type MemoryRegion } from './core/memory.js'
 export type { MemoryPart, StructCodec } from './core/memory-access.js'
 export type { MemoryAdvice } from './core/memory-host.js'
@@ -79,6 +85,7 @@ export { parseState, stringifyState } from './core/state-text.js'
 export { VCPU_STATE_VERSION, type VcpuState } from './core/state-vcpu.js'
 export { VM_STATE_VERSION, type VmState } from './core/state-vm.js'
 export { StatsFd } from './core/stats-fd.js'
+export { enableStealTime, readStealTime, type StealTime } from './core/steal-time.js'
 export type { SyncRegs } from './core/sync-regs.js'
 export { Tdx, type TdxCapabilities, type TdxInitVm } from './core/tdx.js'
 export type { ThreadScheduler } from './core/thread-scheduler.js'
