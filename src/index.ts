@@ -68,6 +68,7 @@ export type {
   NumaPolicy,
 } from './core/memory-options.js'
 export { ksmStatistics, type MemoryUsage, thpStatistics } from './core/memory-usage.js'
+export { type MmuSummary, mmuSummary } from './core/mmu-summary.js'
 export { PlainFile } from './core/plain-file.js'
 export type * from './core/rare-exits.js'
 export { GUEST_SSP_REG_ID, msrRegId } from './core/reg-id.js'
