@@ -6,6 +6,7 @@
 #include "bound.h"
 #include "convert.h"
 #include "eventfd_watch.h"
+#include "exit_table_api.h"
 #include "memory_api.h"
 #include "thread_api.h"
 #include "vcpu_api.h"
@@ -178,6 +179,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   add("objectId", object_id);
   add("findObject", find_object);
   add_thread_functions(env, exports);
+  add_exit_table_functions(env, exports);
   return exports;
 }
 

@@ -37,6 +37,8 @@ constexpr uint32_t kGuestMemfdMmap = 1;
 constexpr uint32_t kTdxCommands = 0x1000;
 constexpr unsigned long kRun = 0xae80;
 constexpr uint32_t kCapXsave2 = 208;
+constexpr uint32_t kExitIo = 2;
+constexpr uint32_t kExitMmio = 6;
 constexpr uint32_t kExitMemoryFault = 39;
 // What KVM_GET_XSAVE has always copied; KVM_CAP_XSAVE2 can only say more.
 constexpr size_t kXsaveSize = 4096;
@@ -134,5 +136,23 @@ struct RunPage {
   uint32_t exit_reason;
 };
 static_assert(offsetof(RunPage, exit_reason) == 8, "layout of struct kvm_run");
+
+// What follows at kExitFields, by the reason.
+constexpr size_t kExitFields = 32;
+struct IoExit {
+  uint8_t direction;
+  uint8_t size;
+  uint16_t port;
+  uint32_t count;
+  uint64_t data_offset;
+};
+struct MmioExit {
+  uint64_t phys_addr;
+  uint8_t data[8];
+  uint32_t len;
+  uint8_t is_write;
+};
+static_assert(offsetof(IoExit, data_offset) == 8 && offsetof(MmioExit, is_write) == 20,
+              "layout of struct kvm_run");
 
 }  // namespace node_kvm

@@ -14,8 +14,9 @@ namespace {
 
 int64_t to_ns(const timespec& time) { return int64_t{time.tv_sec} * 1000000000 + time.tv_nsec; }
 
-// How often a parked thread looks for its answer before it sleeps: some 10 us, in which a busy event
-// loop answers, and to be woken takes longer. Never with one CPU, where nobody else could answer.
+// How often a parked thread looks for its answer before it sleeps: some 10 us, in which a busy
+// event loop answers, and to be woken takes longer. Never with one CPU, where nobody else could
+// answer.
 constexpr int kMostSpins = 400;
 constexpr int kLeastSpins = 25;
 
@@ -113,7 +114,8 @@ void VcpuThread::pass_gate() {
   }
 }
 
-// ORDER: the number is taken under the lock that pause() holds, so that whoever asked has kPause set.
+// ORDER: the number is taken under the lock that pause() holds, so that whoever asked has kPause
+// set.
 void VcpuThread::report_pause() {
   Result number;
   {
@@ -175,7 +177,8 @@ pid_t VcpuThread::tid() {
 
 void VcpuThread::answer() { set(kAnswered); }
 
-// ORDER: requests are made under the lock, so that the thread's end withdraws them or prevents them.
+// ORDER: requests are made under the lock, so that the thread's end withdraws them or prevents
+// them.
 void VcpuThread::pause() {
   std::lock_guard<std::mutex> lock(mutex_);
   if (ended_) return;

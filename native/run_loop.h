@@ -58,8 +58,8 @@ class VcpuThread final : public Object {
   // Answers the exit that the thread is parked at.
   void answer();
   // Takes the thread out of the guest, after the exit it may be parked at was answered. The queue
-  // says when it is there; the entry's status is the number of calls that it answers. It stays there
-  // until resume() or stop(). THREAD: the owner's.
+  // says when it is there; the entry's status is the number of calls that it answers. It stays
+  // there until resume() or stop(). THREAD: the owner's.
   void pause();
   void resume();
   // Asks the thread to end, wherever it is. Does not wait.

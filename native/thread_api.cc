@@ -38,8 +38,7 @@ Napi::Value thread_affinity(Info info) {
   auto [mask, size] = args.bytes();
   if (!args.ok()) return {};
   // SAFETY: the kernel copies `size` bytes and looks at nothing else.
-  return to_value(info.Env(),
-                  thread->set_affinity(reinterpret_cast<const cpu_set_t*>(mask), size));
+  return to_value(info.Env(), thread->set_affinity(reinterpret_cast<const cpu_set_t*>(mask), size));
 }
 
 // Nice values are given 20 higher, so that none is negative.

@@ -6,8 +6,8 @@ namespace node_kvm {
 namespace {
 
 // Calls the dispatcher once: whether the exit is answered. An exception that leaves it is the
-// application's to handle, as any exception of a callback is. Plain Node-API, because a call can also
-// fail for the reason that the environment is being ended, and then nothing can be thrown.
+// application's to handle, as any exception of a callback is. Plain Node-API, because a call can
+// also fail for the reason that the environment is being ended, and then nothing can be thrown.
 bool call_dispatch(Environment& environment, const ExitQueue::Entry& entry) {
   napi_env env = environment.dispatch.Env();
   napi_value global = nullptr;

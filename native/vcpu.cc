@@ -26,8 +26,8 @@ Result Vcpu::create(Vm& vm, uint32_t vcpu_id, Ref<Vcpu>* out) {
   if (use.error()) return use.error();
   Result fd = checked_ioctl(vm.fd(), kCreateVcpu, vcpu_id);
   if (fd < 0) return fd;
-  Ref<Mapping> page = Mapping::map(static_cast<int>(fd), vm.vcpu_mmap_size(),
-                                   PROT_READ | PROT_WRITE, MAP_SHARED);
+  Ref<Mapping> page =
+      Mapping::map(static_cast<int>(fd), vm.vcpu_mmap_size(), PROT_READ | PROT_WRITE, MAP_SHARED);
   if (!page) {
     Result error = -errno;
     ::close(static_cast<int>(fd));
@@ -88,6 +88,23 @@ Result Vcpu::run_on(Result failed) {
     return 0;
   }
   return result < 0 ? result : 0;
+}
+
+// Goes on running the guest as long as the VM's table answers its exits.
+Result Vcpu::run_answered() {
+  for (;;) {
+    switch (answerer_.answer(run_page_->data())) {
+      case ExitAnswerer::Answer::kNone:
+        return 0;
+      case ExitAnswerer::Answer::kRingFull:
+        return kRingFull;
+      case ExitAnswerer::Answer::kDone:
+        break;
+    }
+    Result result = direct_ioctl(fd(), kRun, 0);
+    if (result != 0) result = run_on(result);
+    if (result != 0) return result;
+  }
 }
 
 // A signal that the thread blocks and KVM_RUN does not stays pending and ends every entry at once:

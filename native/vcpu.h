@@ -18,6 +18,7 @@ class Vcpu final : public File {
     kDeadline = 4,  // the run's time is over
     kStop = 8,      // the vCPU's thread shall end
     kPause = 16,    // the vCPU's thread shall wait outside the guest
+    kRingFull = 32,  // alone: a ring of the exit table must be emptied, then run() goes on
   };
 
   static Result create(Vm& vm, uint32_t vcpu_id, Ref<Vcpu>* out);
@@ -72,6 +73,7 @@ class Vcpu final : public File {
   Vcpu(int fd, uint32_t vcpu_id, Vm& vm, Ref<Mapping> run_page)
       : File(Kind::kVcpu, fd),
         vcpu_id_(vcpu_id),
+        answerer_(vm.exit_table(), vcpu_id),
         slots_(vm.slots()),
         run_page_(std::move(run_page)) {}
   ~Vcpu() override;
@@ -80,6 +82,7 @@ class Vcpu final : public File {
   Result enter(uint64_t mode);
   void leave(uint64_t mode);
   Result run_on(Result failed);
+  Result run_answered();
   uint32_t take_requests();
   bool signal_waits() const;
   Result prepare_run(pid_t tid);
@@ -87,6 +90,7 @@ class Vcpu final : public File {
   volatile RunPage* page() { return reinterpret_cast<volatile RunPage*>(run_page_->data()); }
 
   uint32_t vcpu_id_;
+  ExitAnswerer answerer_;
   std::atomic<bool> watched_{false};
   std::atomic<pid_t> tid_{0};
   std::atomic<uint32_t> requests_{0};
@@ -117,7 +121,9 @@ template <uint64_t kMode>
 inline Result Vcpu::run_as(pid_t tid) {
   if (Result error = enter(kMode)) return error;
   Result result = tid_.load(std::memory_order_relaxed) == tid ? 0 : prepare_run(tid);
-  if (result == 0) {
+  if (result == 0 && answerer_.half_done()) {
+    result = run_answered();
+  } else if (result == 0) {
     if constexpr (kMode == kGuest) Watchdog::on_enter_guest();
 #ifdef NODE_KVM_BARE_RUN
     // bench/: a request that fails at once in KVM_RUN's place, to measure our own cost alone. It is
@@ -126,6 +132,7 @@ inline Result Vcpu::run_as(pid_t tid) {
 #else
     result = direct_ioctl(fd(), kRun, 0);
     if (result != 0) result = run_on(result);
+    if (result == 0 && answerer_.in_use()) result = run_answered();
 #endif
   }
   leave(kMode);

@@ -5,6 +5,7 @@
 #include <mutex>
 #include <vector>
 
+#include "exit_table.h"
 #include "memory.h"
 #include "system.h"
 
@@ -29,8 +30,8 @@ struct MemorySlot {
   uint64_t offset = 0;
 };
 
-// Which memory the kernel VM may touch. Kept by everything that keeps the kernel VM alive (the fds of
-// the VM, its vCPUs and devices): nothing is unmapped while a guest could still run on it.
+// Which memory the kernel VM may touch. Kept by everything that keeps the kernel VM alive (the fds
+// of the VM, its vCPUs and devices): nothing is unmapped while a guest could still run on it.
 class SlotTable final : public RefCounted {
  public:
   std::mutex mutex;  // held across the ioctl, so that the table and the kernel never disagree
@@ -98,19 +99,22 @@ class Vm final : public File {
   Result map_dirty_ring(File& vcpu, size_t size, Ref<Mapping>* out);
 
   const Ref<SlotTable>& slots() const { return slots_; }
+  const Ref<ExitTable>& exit_table() const { return exit_table_; }
   size_t vcpu_mmap_size() const { return vcpu_mmap_size_; }
 
  private:
   Vm(int fd, size_t vcpu_mmap_size)
       : File(Kind::kVm, fd),
         vcpu_mmap_size_(vcpu_mmap_size),
-        slots_(Ref<SlotTable>::adopt(new SlotTable)) {}
+        slots_(Ref<SlotTable>::adopt(new SlotTable)),
+        exit_table_(Ref<ExitTable>::adopt(new ExitTable)) {}
   ~Vm() override = default;
   void on_closed() override { slots_.reset(); }
   Result set_slot(unsigned long ioctl_request, const SlotRequest& request);
 
   size_t vcpu_mmap_size_;
   Ref<SlotTable> slots_;
+  Ref<ExitTable> exit_table_;
 };
 
 }  // namespace node_kvm

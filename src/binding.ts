@@ -17,6 +17,8 @@ export const RUN_KICKED = 1
 export const RUN_SLICE = 2
 export const RUN_DEADLINE = 4
 export const RUN_STOPPED = 8
+/** Alone: a sink must be drained before the run can go on. */
+export const RUN_RING_FULL = 32
 
 /** Kinds of native objects (native/base.h). */
 export const KIND_VM = 1
@@ -48,6 +50,12 @@ export type Attachment = Uint8Array | Handle | null
 export const THREAD_EXIT = 0
 export const THREAD_PAUSED = 1
 export const THREAD_ENDED = 2
+
+/** Parts of what `addExitRange` takes (native/exit_table_api.cc). */
+export interface ExitRangeArguments {
+  read: [how: number, low: number, high: number, memory: Handle | null, offset: number]
+  write: [how: number, destination: Handle | null, capacity: number]
+}
 
 /** Says whether the exit is answered. `status` is that of `run`, or the number of a pause. */
 export type Dispatch = (index: number, status: number, event: number) => boolean
@@ -189,6 +197,15 @@ interface Native extends MemoryNative {
   resumeThread(thread: Handle): void
   stopThread(thread: Handle): void
   threadTid(thread: Handle): number
+  /** The range's number, or an error. */
+  addExitRange(
+    vm: FileHandle,
+    isPort: 0 | 1,
+    start: number,
+    length: number,
+    ...how: [...ExitRangeArguments['read'], ...ExitRangeArguments['write']]
+  ): number
+  removeExitRange(vm: FileHandle, range: number): void
   /** Nanoseconds. */
   threadCpuTime(thread: Handle): number
   /** A bit for each CPU. */

@@ -68,6 +68,7 @@ export type {
   NumaPolicy,
 } from './core/memory-options.js'
 export { ksmStatistics, type MemoryUsage, thpStatistics } from './core/memory-usage.js'
+export type { NativeAnswer, RegisterFile } from './core/native-answer.js'
 export { type MmuSummary, mmuSummary } from './core/mmu-summary.js'
 export { PlainFile } from './core/plain-file.js'
 export type * from './core/rare-exits.js'
@@ -111,6 +112,7 @@ export type {
   XenHvmConfig,
   XenSharedInfo,
 } from './core/vm-xen.js'
+export { type SunkWrite, WriteSink, type WriteSinkOptions } from './core/write-sink.js'
 export {
   Machine,
   type MachineBoot,

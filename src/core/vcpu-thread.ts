@@ -4,6 +4,7 @@
 import {
   type Binding,
   type Handle,
+  RUN_RING_FULL,
   RUN_STOPPED,
   THREAD_ENDED,
   THREAD_PAUSED,
@@ -13,6 +14,11 @@ import { kvmError } from './errors.js'
 import type { Exit, ExitTable } from './exits.js'
 import { schedulerNumber, type ThreadScheduler } from './thread-scheduler.js'
 import { integer } from './validate.js'
+
+/** Whose writes wait to be drained. */
+interface SinkOwner {
+  drainSinks(): number
+}
 
 /** Answers an exit: at once, or when the promise is fulfilled. */
 export type ExitAnswer = (exit: Exit) => void | Promise<void>
@@ -44,7 +50,7 @@ export function resumeThreads(vm: object): void {
 /** A running vCPU thread. */
 export class VcpuThread {
   readonly ended: Promise<void>
-  readonly vm: object
+  readonly vm: SinkOwner
   readonly #native: Binding
   readonly #thread: Handle
   readonly #index: number
@@ -58,7 +64,7 @@ export class VcpuThread {
 
   constructor(
     native: Binding,
-    vm: object,
+    vm: SinkOwner,
     vcpu: VcpuHandle,
     exits: ExitTable,
     handler: ExitAnswer,
@@ -135,6 +141,7 @@ export class VcpuThread {
 
   #onEnd(status: number): void {
     running[this.#index] = undefined
+    this.#drain()
     if (status < 0 && !this.#stopping) this.#fail(kvmError(status, { ioctl: 'KVM_RUN' }))
     if (this.#failure) this.#settle.reject(this.#failure.error)
     else this.#settle.resolve()
@@ -152,6 +159,8 @@ export class VcpuThread {
       this.stop()
       return false
     }
+    if (!this.#drain()) return false
+    if (status === RUN_RING_FULL) return true
     try {
       const answer = this.#handler(status > 0 ? this.#exits.intr : this.#exits.current)
       if (typeof (answer as PromiseLike<void> | undefined)?.then !== 'function') return true
@@ -162,6 +171,16 @@ export class VcpuThread {
         (error) => this.#fail(error),
       )
       return false
+    } catch (error) {
+      return this.#fail(error)
+    }
+  }
+
+  /** What the guest wrote before its exit is handled before it. */
+  #drain(): boolean {
+    try {
+      this.vm.drainSinks()
+      return true
     } catch (error) {
       return this.#fail(error)
     }

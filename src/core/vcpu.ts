@@ -1,6 +1,6 @@
 // A vCPU: the way into the guest. What it keeps is in the classes below it, one topic a file.
 
-import { type Binding, RUN_SLICE, RUN_STOPPED, type VcpuHandle } from '../binding.js'
+import { type Binding, RUN_RING_FULL, RUN_SLICE, RUN_STOPPED, type VcpuHandle } from '../binding.js'
 import {
   KVM_CAP_SYNC_REGS,
   KVM_SYNC_X86_EVENTS,
@@ -116,7 +116,8 @@ export class Vcpu extends VcpuThreads {
   /** What a run's status means; enters the guest again after a slice. */
   #resolveRun(first: number, signal?: AbortSignal): Exit {
     let status = first
-    while (status === RUN_SLICE) {
+    while (status === RUN_SLICE || status === RUN_RING_FULL) {
+      if (status === RUN_RING_FULL) this.#makeRoom()
       // Coming back here lets Node end the thread (worker.terminate(), process.exit()) meanwhile.
       letNodeInterrupt()
       if (signal?.aborted) throw new AbortError(signal)
@@ -127,6 +128,11 @@ export class Vcpu extends VcpuThreads {
     if (status & RUN_STOPPED && this.closed)
       throw closedError({ ioctl: 'KVM_RUN', vcpuId: this.id })
     return this.exitTable.intr
+  }
+
+  #makeRoom(): void {
+    // Otherwise it is another thread's to drain, and takes that as long as it takes.
+    if (this.vm.drainSinks() === 0) Atomics.wait(pause, 0, 0, 0.05)
   }
 
   /**
@@ -201,6 +207,8 @@ export class Vcpu extends VcpuThreads {
     return this.#syncRegs
   }
 }
+
+const pause = new Int32Array(new SharedArrayBuffer(4))
 
 // A JavaScript call is where V8 looks whether it shall stop; a loop around a native one is not.
 function letNodeInterrupt(): void {}

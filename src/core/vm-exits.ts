@@ -1,14 +1,25 @@
 // What a VM's vCPU threads have in common: who answers their exits, and halting them all.
 
-import { type ExitHandler, ExitHandlers, type Registration } from './exit-handlers.js'
+import { closedError } from './errors.js'
+import {
+  checkGpas,
+  checkPorts,
+  type ExitHandler,
+  ExitHandlers,
+  type Registration,
+  registration,
+} from './exit-handlers.js'
 import type { Exit, ExitType, IoExit, MmioExit } from './exits.js'
+import { addExitRange, type NativeAnswer } from './native-answer.js'
 import { callback } from './validate.js'
 import { pauseThreads, resumeThreads } from './vcpu-thread.js'
 import { VmDevices } from './vm-devices.js'
+import { WriteSink } from './write-sink.js'
 
 /** Exits of a VM. */
 export abstract class VmExits extends VmDevices {
   readonly #handlers = new ExitHandlers()
+  readonly #sinks = new Set<WriteSink>()
 
   /**
    * Hands accesses to ports to `handler`, whichever vCPU's thread makes them. An access that is not
@@ -33,6 +44,42 @@ export abstract class VmExits extends VmDevices {
     handler: ExitHandler<Extract<Exit, { type: T }>>,
   ): Registration {
     return this.#handlers.addType(type, callback(handler, 'handler') as ExitHandler<never>)
+  }
+
+  /**
+   * Answers accesses to ports without JavaScript: on threads, in {@link Vcpu.run} and in Workers
+   * alike, before any handler. What the answer leaves out, and an access that is not wholly in the
+   * range, exits as usual. Counts for the next exit of vCPUs that run already.
+   *
+   * @throws KvmError `ERR_KVM_RANGE_TAKEN` when another such range overlaps.
+   */
+  answerPio(port: number, length: number, answer: NativeAnswer): Registration {
+    checkPorts(port, length)
+    return this.#addAnswer({ isPort: true, start: port, length }, answer)
+  }
+
+  /** The same as {@link answerPio} for guest-physical addresses that are not RAM. */
+  answerMmio(gpa: number, length: number, answer: NativeAnswer): Registration {
+    checkGpas(gpa, length)
+    return this.#addAnswer({ isPort: false, start: gpa, length }, answer)
+  }
+
+  #addAnswer(
+    range: { isPort: boolean; start: number; length: number },
+    answer: NativeAnswer,
+  ): Registration {
+    if (this.closed) throw closedError()
+    const number = addExitRange(this.native, this.handle, range, answer)
+    // A sink stays: there may be writes in it.
+    if (answer.write instanceof WriteSink) this.#sinks.add(answer.write)
+    return registration(() => this.native.removeExitRange(this.handle, number))
+  }
+
+  /** @internal Returns how many writes there were. */
+  drainSinks(): number {
+    let count = 0
+    for (const sink of this.#sinks) count += sink.drain()
+    return count
   }
 
   /** @internal */

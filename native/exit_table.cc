@@ -1,0 +1,190 @@
+#include "exit_table.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "kvm_numbers.h"
+
+namespace node_kvm {
+namespace {
+
+// One load or store where it can be: a register file may be written meanwhile.
+void copy_element(uint8_t* to, const uint8_t* from, uint32_t size) {
+  switch (size) {
+    case 1:
+      *to = __atomic_load_n(from, __ATOMIC_RELAXED);
+      return;
+    case 2:
+      std::memcpy(to, from, 2);
+      return;
+    case 4:
+      std::memcpy(to, from, 4);
+      return;
+    case 8:
+      std::memcpy(to, from, 8);
+      return;
+    default:
+      std::memcpy(to, from, size);
+  }
+}
+
+// False for exits that are no access.
+bool access_of(uint8_t* page, Access* access) {
+  const auto& run = *reinterpret_cast<const RunPage*>(page);
+  if (run.exit_reason == kExitIo) {
+    const auto& io = *reinterpret_cast<const IoExit*>(page + kExitFields);
+    *access = {io.port, page + io.data_offset, io.size, io.count, true, io.direction != 0};
+    return true;
+  }
+  if (run.exit_reason == kExitMmio) {
+    auto& mmio = *reinterpret_cast<MmioExit*>(page + kExitFields);
+    *access = {mmio.phys_addr, mmio.data, mmio.len, 1, false, mmio.is_write != 0};
+    return true;
+  }
+  return false;
+}
+
+bool before(const ExitRange& a, const ExitRange& b) {
+  return a.is_port != b.is_port ? a.is_port : a.start < b.start;
+}
+
+}  // namespace
+
+bool WriteRing::push(const Access& access, const uint8_t* data, uint32_t vcpu_id) {
+  auto* tail = reinterpret_cast<std::atomic<uint32_t>*>(region_->data());
+  auto* entries = reinterpret_cast<Entry*>(region_->data() + kHeader);
+  uint32_t position = tail->load(std::memory_order_relaxed);
+  for (;;) {
+    Entry& entry = entries[position & mask_];
+    uint32_t sequence = entry.sequence.load(std::memory_order_acquire);
+    auto ahead = static_cast<int32_t>(sequence - position);
+    if (ahead < 0) return false;
+    if (ahead > 0) {
+      position = tail->load(std::memory_order_relaxed);
+    } else if (tail->compare_exchange_weak(position, position + 1, std::memory_order_relaxed)) {
+      entry.vcpu_id = vcpu_id;
+      entry.address = access.address;
+      entry.data = 0;
+      std::memcpy(&entry.data, data, std::min<size_t>(access.size, sizeof(entry.data)));
+      entry.size = access.size;
+      entry.is_port = access.is_port;
+      entry.sequence.store(position + 1, std::memory_order_release);
+      return true;
+    }
+  }
+}
+
+ExitRanges::ExitRanges(std::vector<ExitRange> ranges) : ranges_(std::move(ranges)) {
+  std::sort(ranges_.begin(), ranges_.end(), before);
+}
+
+const ExitRange* ExitRanges::find(const Access& access) {
+  size_t low = 0, high = ranges_.size();
+  while (low < high) {
+    size_t middle = (low + high) / 2;
+    const ExitRange& range = ranges_[middle];
+    if (range.is_port == access.is_port ? range.end <= access.address
+                                        : range.is_port && !access.is_port) {
+      low = middle + 1;
+    } else {
+      high = middle;
+    }
+  }
+  if (low == ranges_.size()) return nullptr;
+  const ExitRange& range = ranges_[low];
+  bool inside = range.is_port == access.is_port && access.address >= range.start &&
+                access.size <= range.end - access.address;
+  return inside ? &range : nullptr;
+}
+
+Result ExitTable::add(ExitRange range) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  std::vector<ExitRange> ranges;
+  if (current_) ranges = current_->all();
+  for (const ExitRange& other : ranges) {
+    if (other.is_port == range.is_port && other.start < range.end && range.start < other.end) {
+      return -EEXIST;
+    }
+  }
+  range.number = ++last_number_;
+  ranges.push_back(std::move(range));
+  replace(std::move(ranges));
+  return last_number_;
+}
+
+void ExitTable::remove(uint32_t number) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (!current_) return;
+  std::vector<ExitRange> ranges;
+  for (const ExitRange& range : current_->all()) {
+    if (range.number != number) ranges.push_back(range);
+  }
+  replace(std::move(ranges));
+}
+
+void ExitTable::replace(std::vector<ExitRange> ranges) {
+  current_ = Ref<ExitRanges>::adopt(new ExitRanges(std::move(ranges)));
+  uint32_t next = version_.load(std::memory_order_relaxed) + 1;
+  version_.store(next == 0 ? 1 : next, std::memory_order_release);
+}
+
+Ref<ExitRanges> ExitTable::current(uint32_t* version) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  *version = version_.load(std::memory_order_relaxed);
+  return current_;
+}
+
+ExitAnswerer::Answer ExitAnswerer::answer(uint8_t* run_page) {
+  half_done_ = false;
+  Access access;
+  if (!access_of(run_page, &access)) return Answer::kNone;
+  if (table_->version() != version_) ranges_ = table_->current(&version_);
+  const ExitRange* range = ranges_->find(access);
+  if (range == nullptr) return Answer::kNone;
+  if (access.is_write) return answer_write(*range, access);
+  return answer_read(*range, access) ? Answer::kDone : Answer::kNone;
+}
+
+bool ExitAnswerer::answer_read(const ExitRange& range, const Access& access) {
+  const uint8_t* source = nullptr;
+  switch (range.read) {
+    case ExitRange::Read::kExit:
+      return false;
+    case ExitRange::Read::kConstant:
+      source = reinterpret_cast<const uint8_t*>(&range.constant);
+      break;
+    case ExitRange::Read::kMemory:
+      source = range.memory->data() + range.offset + (access.address - range.start);
+      break;
+  }
+  for (uint32_t i = 0; i < access.count; i++) {
+    copy_element(access.data + size_t{i} * access.size, source, access.size);
+  }
+  return true;
+}
+
+ExitAnswerer::Answer ExitAnswerer::answer_write(const ExitRange& range, const Access& access) {
+  switch (range.write) {
+    case ExitRange::Write::kExit:
+      return Answer::kNone;
+    case ExitRange::Write::kIgnore:
+      return Answer::kDone;
+    case ExitRange::Write::kSignal: {
+      uint64_t count = access.count;
+      range.event->write(reinterpret_cast<const uint8_t*>(&count), sizeof(count));
+      return Answer::kDone;
+    }
+    case ExitRange::Write::kRing:
+      break;
+  }
+  for (; done_ < access.count; done_++) {
+    const uint8_t* data = access.data + size_t{done_} * access.size;
+    if (range.ring->push(access, data, vcpu_id_)) continue;
+    half_done_ = true;
+    return Answer::kRingFull;
+  }
+  done_ = 0;
+  return Answer::kDone;
+}
+
+}  // namespace node_kvm

@@ -1,0 +1,120 @@
+// What answers port and memory accesses of a VM's vCPUs without JavaScript: ranges of addresses, each
+// with a source for reads and a destination for writes. Knows nothing of Node.
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "files.h"
+#include "memory.h"
+
+namespace node_kvm {
+
+// One access of an exit.
+struct Access {
+  uint64_t address;
+  uint8_t* data;
+  uint32_t size;   // bytes of one element
+  uint32_t count;  // elements, more than one for string instructions only
+  bool is_port;
+  bool is_write;
+};
+
+// A ring of writes in a region's memory: vCPUs put them in, JavaScript takes them out. Bounded, many
+// writers, one reader; an entry's sequence number says whose turn it is (D. Vyukov's queue).
+// src/core/write-sink.ts knows the same layout.
+class WriteRing {
+ public:
+  struct Entry {
+    std::atomic<uint32_t> sequence;
+    uint32_t vcpu_id;
+    uint64_t address;
+    uint64_t data;
+    uint32_t size;
+    uint32_t is_port;
+  };
+  static constexpr size_t kHeader = 64;
+
+  // The capacity is a power of two and header and entries fit in the region.
+  WriteRing(Ref<Region> region, uint32_t capacity) : region_(std::move(region)), mask_(capacity - 1) {}
+  // Whether there was room.
+  bool push(const Access& access, const uint8_t* data, uint32_t vcpu_id);
+
+ private:
+  Ref<Region> region_;
+  uint32_t mask_;
+};
+
+struct ExitRange {
+  enum class Read : uint8_t { kExit, kConstant, kMemory };
+  enum class Write : uint8_t { kExit, kIgnore, kSignal, kRing };
+  uint32_t number = 0;  // what removes it
+  bool is_port = false;
+  uint64_t start = 0;
+  uint64_t end = 0;
+  Read read = Read::kExit;
+  Write write = Write::kExit;
+  uint64_t constant = 0;  // what is read
+  Ref<Region> memory;     // or where, from `offset` for the range's first byte
+  uint64_t offset = 0;
+  Ref<PlainFile> event;
+  std::shared_ptr<WriteRing> ring;
+};
+
+// Never changed once it is in use: a change makes another one.
+class ExitRanges final : public RefCounted {
+ public:
+  explicit ExitRanges(std::vector<ExitRange> ranges);
+  const ExitRange* find(const Access& access);
+  const std::vector<ExitRange>& all() const { return ranges_; }
+
+ private:
+  ~ExitRanges() override = default;
+  std::vector<ExitRange> ranges_;  // ports first, by address
+};
+
+// The ranges of a VM. A vCPU keeps a reference to those it saw last and looks at the version on each
+// exit: nothing is freed under it, and it takes no lock while nothing changes.
+class ExitTable final : public RefCounted {
+ public:
+  // The number of the new range, or EEXIST when it overlaps another.
+  Result add(ExitRange range);
+  void remove(uint32_t number);
+  uint32_t version() const { return version_.load(std::memory_order_acquire); }
+  Ref<ExitRanges> current(uint32_t* version);
+
+ private:
+  ~ExitTable() override = default;
+  void replace(std::vector<ExitRange> ranges);
+  std::mutex mutex_;
+  Ref<ExitRanges> current_;
+  uint32_t last_number_ = 0;
+  std::atomic<uint32_t> version_{0};  // 0: there never was a range
+};
+
+// One vCPU's view of its VM's table. THREAD: whichever is in Vcpu::run().
+class ExitAnswerer {
+ public:
+  enum class Answer { kNone, kDone, kRingFull };
+  ExitAnswerer(Ref<ExitTable> table, uint32_t vcpu_id)
+      : table_(std::move(table)), vcpu_id_(vcpu_id) {}
+  // Whether there is anything to ask.
+  bool in_use() const { return table_->version() != 0; }
+  // kRingFull: to be asked again about the same exit, which is half done.
+  Answer answer(uint8_t* run_page);
+  // The last exit met a full ring.
+  bool half_done() const { return half_done_; }
+
+ private:
+  Answer answer_write(const ExitRange& range, const Access& access);
+  bool answer_read(const ExitRange& range, const Access& access);
+  Ref<ExitTable> table_;
+  Ref<ExitRanges> ranges_;
+  uint32_t version_ = 0;
+  uint32_t vcpu_id_;
+  uint32_t done_ = 0;  // elements of a string instruction that are in the ring
+  bool half_done_ = false;
+};
+
+}  // namespace node_kvm

@@ -1,0 +1,210 @@
+// Accesses that native code answers: on threads and in run(), while the table changes.
+
+import { describe, expect, test } from 'vitest'
+import { EventFd, GuestMemory, type SunkWrite, WriteSink } from '../../src/index.js'
+import { createGuest, HALT, OUT_LOOP, SPIN } from '../helpers/guest.js'
+import { codeOf, rejectionCodeOf } from '../helpers/thrown.js'
+import { waitUntil } from '../helpers/wait-until.js'
+
+/** Reads of port 0x10 as byte, word and doubleword, each stored at 0x100 and on; then hlt. */
+const READ_PORT = [
+  ...[0xe4, 0x10, 0xa2, 0x00, 0x01], // in al, 0x10; mov [0x100], al
+  ...[0xe5, 0x10, 0xa3, 0x02, 0x01], // in ax, 0x10; mov [0x102], ax
+  ...[0x66, 0xe5, 0x10, 0x66, 0xa3, 0x04, 0x01], // in eax, 0x10; mov [0x104], eax
+  ...HALT,
+]
+/** `mov cx, n; out 0x10, al; inc al; loop`; then hlt. */
+const write = (times: number) => [
+  ...[0xb0, 0x00, 0xb9, times & 0xff, times >> 8],
+  ...[0xe6, 0x10, 0xfe, 0xc0, 0xe2, 0xfa],
+  ...HALT,
+]
+
+describe('reads', () => {
+  test('of a constant give its low bytes', () => {
+    using guest = createGuest(READ_PORT)
+    guest.vm.answerPio(0x10, 4, { read: 0x1234_5678 })
+    expect(guest.vcpu.run().type).toBe('hlt')
+    expect(guest.memory.readU8(0x100)).toBe(0x78)
+    expect(guest.memory.readU16(0x102)).toBe(0x5678)
+    expect(guest.memory.readU32(0x104)).toBe(0x1234_5678)
+  })
+
+  test('of registers in memory give what is there now', () => {
+    using guest = createGuest([0xe4, 0x12, 0xe6, 0x20, 0xeb, 0xfa]) // in al, 0x12; out 0x20; jmp
+    using registers = GuestMemory.create([{ gpa: 0x5000, size: 0x1000 }])
+    guest.vm.answerPio(0x10, 4, { read: { memory: registers, address: 0x5100 } })
+    for (const value of [1, 2, 0xff]) {
+      registers.writeU8(0x5102, value)
+      expect(guest.vcpu.run()).toMatchObject({ type: 'io', port: 0x20, value })
+    }
+  })
+
+  test('of memory that was closed meanwhile go on', () => {
+    using guest = createGuest([0xe4, 0x10, 0xe6, 0x20, 0xeb, 0xfa])
+    const registers = GuestMemory.create(0x1000)
+    registers.writeU8(0, 0x42)
+    guest.vm.answerPio(0x10, 1, { read: { memory: registers } })
+    registers.close()
+    expect(guest.vcpu.run()).toMatchObject({ port: 0x20, value: 0x42 })
+  })
+
+  test('of 8 bytes at guest-physical addresses', () => {
+    // mov rax, [rdi]; mov [0x6000], rax; hlt
+    const code = [0x48, 0x8b, 0x07, 0x48, 0x89, 0x04, 0x25, 0x00, 0x60, 0x00, 0x00, ...HALT]
+    using guest = createGuest(code, { mode: 'ring0' })
+    guest.vcpu.setRegs({ ...guest.vcpu.getRegs(), rdi: 0x2000_0008n })
+    guest.vm.answerMmio(0x2000_0000, 0x1000, { read: 0x0123_4567_89ab_cdefn })
+    expect(guest.vcpu.run().type).toBe('hlt')
+    expect(guest.memory.readU64(0x6000)).toBe(0x0123_4567_89ab_cdefn)
+  })
+
+  test('that the answer leaves out exit', () => {
+    using guest = createGuest(READ_PORT)
+    guest.vm.answerPio(0x10, 2, { write: 'ignore' })
+    expect(guest.vcpu.run()).toMatchObject({ type: 'io', direction: 'in' })
+  })
+
+  test('that are only partly in the range exit', () => {
+    using guest = createGuest(READ_PORT)
+    guest.vm.answerPio(0x10, 2, { read: 0 })
+    guest.vm.answerPio(0x12, 2, { read: 0 })
+    expect(guest.vcpu.run()).toMatchObject({ type: 'io', direction: 'in', size: 4 })
+  })
+})
+
+describe('writes', () => {
+  test('are ignored', () => {
+    using guest = createGuest(write(1000))
+    guest.vm.answerPio(0x10, 1, { write: 'ignore' })
+    expect(guest.vcpu.run().type).toBe('hlt')
+  })
+
+  test('are counted by an eventfd', () => {
+    using guest = createGuest(write(100))
+    using event = EventFd.create()
+    guest.vm.answerPio(0x10, 1, { write: event })
+    expect(guest.vcpu.run().type).toBe('hlt')
+    expect(event.consume()).toBe(100)
+  })
+
+  test('are kept in order, and seen before the exit that follows', async () => {
+    using guest = createGuest(write(300))
+    const writes: SunkWrite[] = []
+    guest.vm.answerPio(0x10, 1, { write: new WriteSink((one) => writes.push(one)) })
+    const seen = await new Promise<number>((resolve) => {
+      guest.vcpu.start((exit) => resolve(exit.type === 'hlt' ? writes.length : -1))
+    })
+    await guest.vcpu.stop()
+    expect(seen).toBe(300)
+    expect(writes.map(({ value }) => value)).toEqual(Array.from({ length: 300 }, (_, i) => i & 255))
+    expect(writes[0]).toEqual({
+      ...{ address: 0x10, isPort: true, size: 1, value: 0, data: 0n, vcpuId: 0 },
+    })
+  })
+
+  test.each([2, 4, 64])('are never lost, though only %i fit: run()', (capacity) => {
+    using guest = createGuest(write(1000))
+    const values: number[] = []
+    const sink = new WriteSink(({ value }) => values.push(value), { capacity })
+    guest.vm.answerPio(0x10, 1, { write: sink })
+    expect(guest.vcpu.run().type).toBe('hlt')
+    sink.drain()
+    expect(values).toEqual(Array.from({ length: 1000 }, (_, i) => i & 255))
+  })
+
+  test('are never lost, though only 4 fit: two vCPUs on threads', async () => {
+    using guest = createGuest(write(1000))
+    const other = guest.vm.createVcpu(1)
+    other.setSregs(guest.vcpu.getSregs())
+    other.setRegs(guest.vcpu.getRegs())
+    const values: number[][] = [[], []]
+    const sink = new WriteSink(({ value, vcpuId }) => values[vcpuId]!.push(value), { capacity: 4 })
+    guest.vm.answerPio(0x10, 1, { write: sink })
+    guest.vm.onExit('hlt', (_, vcpu) => vcpu.requestStop())
+    guest.vcpu.start()
+    other.start()
+    await Promise.all([guest.vcpu.join(), other.join()])
+    const expected = Array.from({ length: 1000 }, (_, i) => i & 255)
+    expect(values).toEqual([expected, expected])
+    other.close()
+  })
+
+  test('whose handler throws end the thread', async () => {
+    using guest = createGuest(write(10))
+    const sink = new WriteSink(
+      () => {
+        throw Object.assign(new Error('no'), { code: 'ERR_TEST' })
+      },
+      { capacity: 2 },
+    )
+    guest.vm.answerPio(0x10, 1, { write: sink })
+    guest.vcpu.start(() => {})
+    expect(await rejectionCodeOf(guest.vcpu.join())).toBe('ERR_TEST')
+  })
+})
+
+describe('the table', () => {
+  test('can be changed while vCPUs run', async () => {
+    using guest = createGuest(OUT_LOOP)
+    const { vm, vcpu } = guest
+    let exits = 0
+    vcpu.start((exit) => {
+      if (exit.type === 'io') exits++
+    })
+    for (let round = 0; round < 100; round++) {
+      const before = exits
+      await waitUntil(() => exits > before)
+      const range = vm.answerPio(0x10, 1, { write: 'ignore' })
+      const others = [1, 2, 3].map((i) => vm.answerPio(0x10 + i, 1, { read: i }))
+      for (const other of others) other.remove()
+      range.remove()
+      range.remove()
+    }
+    vm.answerPio(0x10, 1, { write: 'ignore' })
+    await vcpu.pause() // it can be stopped where no exit ever reaches JavaScript
+    const before = exits
+    vcpu.resume()
+    await new Promise((resolve) => setTimeout(resolve, 5))
+    expect(exits).toBe(before)
+    await vcpu.stop()
+  })
+
+  test('leaves deadlines of run() in force', () => {
+    using guest = createGuest(OUT_LOOP)
+    guest.vm.answerPio(0x10, 1, { write: 'ignore' })
+    expect(guest.vcpu.run({ timeoutMs: 20 }).type).toBe('intr')
+  })
+
+  test('finds each of many ranges', () => {
+    // in al, dx; out 0xff, al; inc dx; jmp
+    using guest = createGuest([0xec, 0xe6, 0x80, 0x42, 0xeb, 0xfa])
+    guest.vcpu.setRegs({ ...guest.vcpu.getRegs(), rdx: 0x1000n })
+    const order = Array.from({ length: 64 }, (_, i) => (i * 37) % 64)
+    for (const i of order) guest.vm.answerPio(0x1000 + i, 1, { read: i ^ 0x55 })
+    for (let i = 0; i < 64; i++) {
+      expect(guest.vcpu.run()).toMatchObject({ port: 0x80, value: i ^ 0x55 })
+    }
+    expect(guest.vcpu.run()).toMatchObject({ port: 0x1040, direction: 'in' })
+  })
+
+  test('refuses what it cannot do', () => {
+    using guest = createGuest(SPIN)
+    const { vm } = guest
+    const ignore = { write: 'ignore' } as const
+    using memory = GuestMemory.create(0x1000)
+    vm.answerPio(0x10, 8, ignore)
+    vm.answerMmio(0x10, 8, ignore)
+    expect(codeOf(() => vm.answerPio(0x17, 1, ignore))).toBe('ERR_KVM_RANGE_TAKEN')
+    expect(codeOf(() => vm.answerPio(0xffff, 2, ignore))).toBe('ERR_OUT_OF_RANGE')
+    expect(codeOf(() => vm.answerPio(1, 1, { read: -1 }))).toBe('ERR_OUT_OF_RANGE')
+    expect(codeOf(() => vm.answerPio(1, 1, { read: 1n << 64n }))).toBe('ERR_OUT_OF_RANGE')
+    expect(codeOf(() => vm.answerPio(1, 1, { read: {} as never }))).toBe('ERR_INVALID_ARG_TYPE')
+    expect(codeOf(() => vm.answerPio(1, 1, { write: {} as never }))).toBe('ERR_INVALID_ARG_TYPE')
+    const behind = { read: { memory, address: 0xffc } }
+    expect(codeOf(() => vm.answerPio(0x20, 8, behind))).toBe('ERR_KVM_GUEST_FAULT')
+    expect(codeOf(() => new WriteSink(() => {}, { capacity: 3 }))).toBe('ERR_OUT_OF_RANGE')
+    vm.close()
+    expect(codeOf(() => vm.answerPio(0x30, 1, ignore))).toBe('ERR_KVM_CLOSED')
+  })
+})
