@@ -4,7 +4,7 @@ import {
   decodeKvmClockData,
   encodeKvmClockData,
   KVM_CAP_ADJUST_CLOCK,
-  KVM_CAP_VM_TSC_CONTROL,
+  KVM_CAP_GET_TSC_KHZ,
   KVM_CLOCK_REALTIME,
   KVM_GET_CLOCK,
   KVM_GET_TSC_KHZ,
@@ -58,15 +58,17 @@ export abstract class VmClock extends VmEvents {
    * The TSC rate of vCPUs that are created from now on, in kHz.
    *
    * @ioctl KVM_GET_TSC_KHZ (KVM API 4.56)
-   * @capability KVM_CAP_VM_TSC_CONTROL
+   * @capability KVM_CAP_GET_TSC_KHZ
+   * @throws KvmError `ENOTTY` before Linux 5.19, where only vCPUs have it.
    */
   getTscKhz(): number {
-    this.capabilities.require(KVM_CAP_VM_TSC_CONTROL)
-    return this.request(KVM_GET_TSC_KHZ, 'KVM_GET_TSC_KHZ')
+    this.capabilities.require(KVM_CAP_GET_TSC_KHZ)
+    return this.request(KVM_GET_TSC_KHZ, 'KVM_GET_TSC_KHZ', undefined, OF_VCPUS_ONLY)
   }
 
   /**
-   * Sets it; 0 is the host's rate. Before the first vCPU.
+   * Sets it; 0 is the host's rate. Before the first vCPU. Where `KVM_CAP_VM_TSC_CONTROL` is 0, the
+   * CPU cannot scale its TSC, and vCPUs of another rate than the host's are refused or off.
    *
    * @ioctl KVM_SET_TSC_KHZ (KVM API 4.55)
    * @capability KVM_CAP_VM_TSC_CONTROL
@@ -74,9 +76,13 @@ export abstract class VmClock extends VmEvents {
    */
   setTscKhz(tscKhz: number): void {
     uint32(tscKhz, 'tscKhz')
-    this.capabilities.require(KVM_CAP_VM_TSC_CONTROL)
-    this.request(KVM_SET_TSC_KHZ, 'KVM_SET_TSC_KHZ', tscKhz, {
-      reasons: { EINVAL: 'the host cannot give its guests this rate' },
-    })
+    this.request(KVM_SET_TSC_KHZ, 'KVM_SET_TSC_KHZ', tscKhz, OF_VCPUS_ONLY)
   }
+}
+
+const OF_VCPUS_ONLY = {
+  reasons: {
+    EINVAL: 'the host cannot give its guests this rate, or the VM has vCPUs already',
+    ENOTTY: 'before Linux 5.19 only vCPUs have a rate of their own',
+  },
 }
