@@ -68,8 +68,8 @@ export type {
   NumaPolicy,
 } from './core/memory-options.js'
 export { ksmStatistics, type MemoryUsage, thpStatistics } from './core/memory-usage.js'
-export type { NativeAnswer, RegisterFile } from './core/native-answer.js'
 export { type MmuSummary, mmuSummary } from './core/mmu-summary.js'
+export type { NativeAnswer, RegisterFile } from './core/native-answer.js'
 export { PlainFile } from './core/plain-file.js'
 export type * from './core/rare-exits.js'
 export { GUEST_SSP_REG_ID, msrRegId } from './core/reg-id.js'
