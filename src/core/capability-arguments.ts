@@ -15,7 +15,7 @@ export interface Switch {
 
 /** What the capabilities of a VM take, by name: the second argument of {@link Vm.enableCap}. */
 export interface VmCapabilityArguments {
-  /** Quirks to switch off: `KVM_X86_QUIRK_*`. Unknown ones are ignored. (KVM API 7.4) */
+  /** Quirks to switch off: `KVM_X86_QUIRK_*`. Unknown ones are ignored. (KVM API 7.31) */
   KVM_CAP_DISABLE_QUIRKS: { quirks: number }
   /** Quirks to switch off: `KVM_X86_QUIRK_*`. (KVM API 7.31) */
   KVM_CAP_DISABLE_QUIRKS2: { quirks: number }
@@ -24,7 +24,7 @@ export interface VmCapabilityArguments {
    * interrupt routes are the IOAPIC's, at most 4096. (KVM API 7.5)
    */
   KVM_CAP_SPLIT_IRQCHIP: { routes: number }
-  /** The highest APIC id of this VM; once, before the first vCPU. (KVM API 7.33) */
+  /** The highest APIC id of this VM; once, before the first vCPU. (KVM API 7.32) */
   KVM_CAP_MAX_VCPU_ID: { maxVcpuId: number }
   /** `KVM_X2APIC_API_*`, `KVM_X2APIC_*_SUPPRESS_EOI_BROADCAST`. (KVM API 7.7) */
   KVM_CAP_X2APIC_API: { flags: number }
@@ -52,41 +52,41 @@ export interface VmCapabilityArguments {
   KVM_CAP_VM_COPY_ENC_CONTEXT_FROM: { source: Vm }
   /** The SEV VM whose encryption context moves here. (KVM API 7.29) */
   KVM_CAP_VM_MOVE_ENC_CONTEXT_FROM: { source: Vm }
-  /** Hypercalls that exit, a bit for each number: `1 << KVM_HC_MAP_GPA_RANGE`. (KVM API 8.33) */
+  /** Hypercalls that exit, a bit for each number: `1 << KVM_HC_MAP_GPA_RANGE`. (KVM API 8.34) */
   KVM_CAP_EXIT_HYPERCALL: { hypercalls: number }
-  /** Whether each instruction that KVM cannot emulate ends in an exit. (KVM API 7.28) */
+  /** Whether each instruction that KVM cannot emulate ends in an exit. (KVM API 7.27) */
   KVM_CAP_EXIT_ON_EMULATION_FAILURE: Switch
   /** `KVM_PMU_CAP_DISABLE` (1): no PMU. Before the first vCPU. (KVM API 8.35) */
   KVM_CAP_PMU_CAPABILITY: { capabilities: number }
-  /** A pending triple fault in `kvm_vcpu_events`. (KVM API 7.34) */
+  /** A pending triple fault in `kvm_vcpu_events`. (KVM API 4.32) */
   KVM_CAP_X86_TRIPLE_FAULT_EVENT: Switch
   /**
    * Ends runs in which no event window opens for `window` TSC cycles.
-   * `KVM_X86_NOTIFY_VMEXIT_ENABLED` (1), `_USER` (2). Before the first vCPU. (KVM API 7.35)
+   * `KVM_X86_NOTIFY_VMEXIT_ENABLED` (1), `_USER` (2). Before the first vCPU. (KVM API 7.33)
    */
   KVM_CAP_X86_NOTIFY_VMEXIT: { flags: number; window: number }
   /**
    * Lets guest code run from huge pages without the iTLB multihit mitigation. Before the first vCPU;
-   * needs the capability to reboot the host. (KVM API 7.33)
+   * needs the capability to reboot the host. (KVM API 8.38)
    */
   KVM_CAP_VM_DISABLE_NX_HUGE_PAGES: NoArguments
-  /** Nanoseconds of a cycle of the APIC timer. Before the first vCPU. (KVM API 7.36) */
+  /** Nanoseconds of a cycle of the APIC timer. Before the first vCPU. (KVM API 7.35) */
   KVM_CAP_X86_APIC_BUS_CYCLES_NS: { periodNs: number }
 }
 
 /** What the capabilities of a vCPU take, by name: the second argument of {@link Vcpu.enableCap}. */
 export interface VcpuCapabilityArguments {
-  /** Hyper-V's synthetic interrupt controller. (KVM API 6.9) */
+  /** Hyper-V's synthetic interrupt controller. (KVM API 8.2) */
   KVM_CAP_HYPERV_SYNIC: NoArguments
-  /** The same, without wiping the pages that the guest names for messages. (KVM API 6.9) */
+  /** The same, without wiping the pages that the guest names for messages. (KVM API 8.11) */
   KVM_CAP_HYPERV_SYNIC2: NoArguments
-  /** Hyper-V's shortcut for nested guests. The call returns the version supported. (KVM API 6.13) */
+  /** Hyper-V's shortcut for nested guests. The call returns the version supported. (KVM API 4.118) */
   KVM_CAP_HYPERV_ENLIGHTENED_VMCS: NoArguments
-  /** Lets a Hyper-V guest's own host flush TLBs for it. (KVM API 6.14) */
+  /** Lets a Hyper-V guest's own host flush TLBs for it. (KVM API 8.21) */
   KVM_CAP_HYPERV_DIRECT_TLBFLUSH: NoArguments
-  /** Refuses paravirtual features of KVM that the guest's CPUID does not have. (KVM API 7.36) */
+  /** Refuses paravirtual features of KVM that the guest's CPUID does not have. (KVM API 8.28) */
   KVM_CAP_ENFORCE_PV_FEATURE_CPUID: Switch
-  /** The same for those of Hyper-V. (KVM API 8.31) */
+  /** The same for those of Hyper-V. (KVM API 8.33) */
   KVM_CAP_HYPERV_ENFORCE_CPUID: Switch
 }
 

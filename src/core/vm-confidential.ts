@@ -73,7 +73,7 @@ export abstract class VmConfidential extends VmXen {
   /**
    * Unpins what {@link memoryEncryptRegRegion} pinned; the same range.
    *
-   * @ioctl KVM_MEMORY_ENCRYPT_UNREG_REGION (KVM API 4.111)
+   * @ioctl KVM_MEMORY_ENCRYPT_UNREG_REGION (KVM API 4.112)
    */
   memoryEncryptUnregRegion(region: EncryptedRegion): void {
     this.#region(0, 'KVM_MEMORY_ENCRYPT_UNREG_REGION', region)

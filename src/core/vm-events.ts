@@ -161,7 +161,7 @@ export abstract class VmEvents extends VmRouting {
   /**
    * Makes the guest's HvSignalEvent hypercalls on a connection signal an eventfd.
    *
-   * @ioctl KVM_HYPERV_EVENTFD (KVM API 4.112)
+   * @ioctl KVM_HYPERV_EVENTFD (KVM API 4.113)
    * @capability KVM_CAP_HYPERV_EVENTFD
    * @throws KvmError `EEXIST` when the connection has one, `ENOENT` when it has none to end.
    */

@@ -58,7 +58,7 @@ export abstract class VmFilters extends VmClock {
    *
    * x2APIC MSRs (0x800 to 0x8ff) cannot be filtered.
    *
-   * @ioctl KVM_X86_SET_MSR_FILTER (KVM API 4.126)
+   * @ioctl KVM_X86_SET_MSR_FILTER (KVM API 4.97)
    * @capability KVM_CAP_X86_MSR_FILTER
    * @throws KvmError `EINVAL` when the default is to deny and there is no range.
    */

@@ -20,7 +20,7 @@ export abstract class VmMmu extends VmDirty {
    * Limits the pages that KVM uses for shadow page tables, at least 64. Without effect where the CPU
    * translates guest addresses itself.
    *
-   * @ioctl KVM_SET_NR_MMU_PAGES (KVM API 4.54)
+   * @ioctl KVM_SET_NR_MMU_PAGES (linux/kvm.h)
    * @capability KVM_CAP_MMU_SHADOW_CACHE_CONTROL
    */
   setNrMmuPages(pages: number): void {
@@ -62,7 +62,7 @@ export abstract class VmMmu extends VmDirty {
    * Where kvm_intel puts the one-page identity map it needs likewise; 0 is the kernel's own choice.
    * Before the first vCPU.
    *
-   * @ioctl KVM_SET_IDENTITY_MAP_ADDR (KVM API 4.42)
+   * @ioctl KVM_SET_IDENTITY_MAP_ADDR (KVM API 4.40)
    * @capability KVM_CAP_SET_IDENTITY_MAP_ADDR
    */
   setIdentityMapAddr(gpa: number): void {

@@ -116,7 +116,7 @@ export abstract class VmPit extends VmIrqchip {
   /**
    * Whether ticks that a late guest missed are made up for, which they are at first.
    *
-   * @ioctl KVM_REINJECT_CONTROL (linux/kvm.h)
+   * @ioctl KVM_REINJECT_CONTROL (KVM API 4.99)
    * @capability KVM_CAP_REINJECT_CONTROL
    * @throws KvmError `ENXIO` without a timer.
    */

@@ -66,7 +66,7 @@ export abstract class VmRouting extends VmPit {
    * Delivers a message at once, without a route.
    *
    * @returns Whether it reached a LAPIC: above 0 yes, 0 when the guest blocks it.
-   * @ioctl KVM_SIGNAL_MSI (KVM API 4.70)
+   * @ioctl KVM_SIGNAL_MSI (KVM API 4.71)
    * @capability KVM_CAP_SIGNAL_MSI
    * @throws KvmError `EINVAL` without LAPICs in the kernel.
    */

@@ -64,7 +64,7 @@ export abstract class VmXen extends VmFilters {
   /**
    * Turns Xen's interfaces on, and says where hypercalls go.
    *
-   * @ioctl KVM_XEN_HVM_CONFIG (KVM API 4.95)
+   * @ioctl KVM_XEN_HVM_CONFIG (KVM API 4.28)
    * @capability KVM_CAP_XEN_HVM
    * @throws KvmError `EINVAL` for flags the kernel does not take, or blobs beside flags that rule
    *   them out.
@@ -105,7 +105,7 @@ export abstract class VmXen extends VmFilters {
    * `evtchn` is `KVM_XEN_ATTR_TYPE_EVTCHN` with an eventfd; `sharedInfo` is
    * `KVM_XEN_ATTR_TYPE_SHARED_INFO_HVA`, the RAM being kept for as long as the VM.
    *
-   * @ioctl KVM_XEN_HVM_SET_ATTR (KVM API 4.128)
+   * @ioctl KVM_XEN_HVM_SET_ATTR (KVM API 4.126)
    * @capability KVM_CAP_XEN_HVM
    */
   xenHvmSetAttr(attr: XenHvmAttrToSet): void {
@@ -172,7 +172,7 @@ export abstract class VmXen extends VmFilters {
   /**
    * Raises an event channel of a vCPU.
    *
-   * @ioctl KVM_XEN_HVM_EVTCHN_SEND (KVM API 4.130)
+   * @ioctl KVM_XEN_HVM_EVTCHN_SEND (KVM API 4.135)
    * @capability KVM_CAP_XEN_HVM
    * @throws KvmError `EINVAL` without a shared info page, or for another `priority` than
    *   `KVM_IRQ_ROUTING_XEN_EVTCHN_PRIO_2LEVEL`.
