@@ -24,7 +24,6 @@
         "native/system.cc",
         "native/thread_api.cc",
         "native/threads.cc",
-        "native/userfault.cc",
         "native/vcpu.cc",
         "native/vcpu_api.cc",
         "native/vm.cc",

@@ -3,7 +3,8 @@
 #pragma once
 
 #if !defined(__linux__) || !defined(__x86_64__)
-#error "node-kvm's addon is for Linux on x86-64; elsewhere the package works without it and says why KVM is missing."
+#error \
+    "node-kvm's addon is for Linux on x86-64; elsewhere the package works without it and says why KVM is missing."
 #endif
 
 #include <sys/syscall.h>
@@ -28,8 +29,8 @@ constexpr Result kBufferTooSmall = -10004;
 Result checked_ioctl(int fd, unsigned long request, unsigned long arg);
 
 // The same without libc, for the way into the guest. Where the kernel clears the CPU's return
-// predictor, each return to a caller from before the system call is mispredicted; a frame less saves
-// about 10 ns an exit.
+// predictor, each return to a caller from before the system call is mispredicted; a frame less
+// saves about 10 ns an exit.
 inline Result direct_ioctl(int fd, unsigned long request, unsigned long arg) {
   Result result;
   asm volatile("syscall"
@@ -120,7 +121,7 @@ class Mapping final : public RefCounted {
 
 // What JavaScript can hold: every such object has a kind (checked on each native call) and a number
 // under which another thread's environment can find it.
-enum class Kind : uint8_t { kSystem, kVm, kVcpu, kDevice, kRegion, kThread, kFile, kUserfault };
+enum class Kind : uint8_t { kSystem, kVm, kVcpu, kDevice, kRegion, kThread, kFile };
 
 class Object : public RefCounted {
  public:

@@ -1,5 +1,5 @@
-// The hot functions. Each is bound to what it needs when it is made, which spares the look-up of `this`
-// on every call (measured: tens of nanoseconds against hundreds).
+// The hot functions. Each is bound to what it needs when it is made, which spares the look-up of
+// `this` on every call (measured: tens of nanoseconds against hundreds).
 #pragma once
 
 #include <napi.h>

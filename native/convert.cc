@@ -11,8 +11,8 @@ constexpr napi_type_tag kTag = {0x6e6f64652d6b766d, 0x9b1f6c0de7a24f31};
 
 void Arguments::fail(const char* expected) {
   if (ok_ && !info_.Env().IsExceptionPending()) {
-    auto error = Napi::TypeError::New(
-        info_.Env(), "argument " + std::to_string(next_) + " must be " + expected);
+    auto error = Napi::TypeError::New(info_.Env(),
+                                      "argument " + std::to_string(next_) + " must be " + expected);
     error.Set("code", "ERR_INVALID_ARG_TYPE");
     error.ThrowAsJavaScriptException();
   }
@@ -42,7 +42,8 @@ bool bytes_of(Napi::Value value, uint8_t** data, size_t* size) {
   if (!value.IsTypedArray()) return false;
   napi_typedarray_type type;
   void* raw = nullptr;
-  if (napi_get_typedarray_info(value.Env(), value, &type, size, &raw, nullptr, nullptr) != napi_ok ||
+  if (napi_get_typedarray_info(value.Env(), value, &type, size, &raw, nullptr, nullptr) !=
+          napi_ok ||
       type != napi_uint8_array) {
     return false;
   }
@@ -122,8 +123,9 @@ Napi::Value wrap(Napi::Env env, Ref<Object> object) {
   if (status == napi_ok) {
     raw->retain();
     status = napi_wrap(
-        env, holder, raw, [](napi_env, void* data, void*) { static_cast<Object*>(data)->release(); },
-        nullptr, nullptr);
+        env, holder, raw,
+        [](napi_env, void* data, void*) { static_cast<Object*>(data)->release(); }, nullptr,
+        nullptr);
     if (status != napi_ok) raw->release();
   }
   if (status != napi_ok) {

@@ -13,7 +13,6 @@
 #include "memory.h"
 #include "run_loop.h"
 #include "run_table.h"
-#include "userfault.h"
 #include "vcpu.h"
 #include "vm.h"
 
@@ -25,7 +24,7 @@ class EventWatch;
 struct Environment {
   Ref<Mapping> memory;         // of the next and of `chosen`
   uint8_t* scratch = nullptr;  // where src/core encodes an ioctl's argument, see src/binding.ts
-  pid_t tid = 0;  // its thread
+  pid_t tid = 0;               // its thread
   Ref<RunTable> runnable;
   const uint32_t* chosen = nullptr;  // which of `runnable` to run; JavaScript writes it
   Napi::FunctionReference dispatch;
@@ -56,8 +55,6 @@ template <>
 constexpr Kind kKindOf<Device> = Kind::kDevice;
 template <>
 constexpr Kind kKindOf<PlainFile> = Kind::kFile;
-template <>
-constexpr Kind kKindOf<Userfault> = Kind::kUserfault;
 
 // The native object behind a handle; null for any other value. Throws nothing.
 Object* object_of(napi_env env, napi_value value);
@@ -68,8 +65,8 @@ File* file_of(napi_env env, napi_value value);
 bool bytes_of(Napi::Value value, uint8_t** data, size_t* size);
 
 // Takes a call's arguments one after the other; the first that does not fit throws
-// ERR_INVALID_ARG_TYPE and everything after it is moot. src/core has checked them before with better
-// words: this is the wall that keeps a mistake there from becoming a crash here.
+// ERR_INVALID_ARG_TYPE and everything after it is moot. src/core has checked them before with
+// better words: this is the wall that keeps a mistake there from becoming a crash here.
 class Arguments {
  public:
   explicit Arguments(const Napi::CallbackInfo& info) : info_(info) {}
@@ -101,12 +98,12 @@ class Arguments {
   bool ok_ = true;
 };
 
-// A JavaScript object that holds a reference to the native one until it is collected; it carries the
-// bound functions that the object's kind has.
+// A JavaScript object that holds a reference to the native one until it is collected; it carries
+// the bound functions that the object's kind has.
 Napi::Value wrap(Napi::Env env, Ref<Object> object);
 
-// An ArrayBuffer over [offset, offset + length) of a mapping, which stays mapped until the buffer is
-// collected; `owner` likewise stays referenced.
+// An ArrayBuffer over [offset, offset + length) of a mapping, which stays mapped until the buffer
+// is collected; `owner` likewise stays referenced.
 Napi::Value external_buffer(Napi::Env env, const Ref<Mapping>& mapping, uint64_t offset,
                             uint64_t length, Ref<Object> owner);
 

@@ -22,8 +22,7 @@ Result Device::create(Vm& vm, uint32_t type, uint32_t flags, Ref<Device>* out) {
   Use use(vm);
   if (use.error()) return use.error();
   CreateDevice argument{type, 0, flags};
-  Result result =
-      checked_ioctl(vm.fd(), kCreateDevice, reinterpret_cast<unsigned long>(&argument));
+  Result result = checked_ioctl(vm.fd(), kCreateDevice, reinterpret_cast<unsigned long>(&argument));
   if (result < 0 || (flags & kTestOnly)) return result;
   *out = Ref<Device>::adopt(new Device(static_cast<int>(argument.fd), vm.slots()));
   return 0;

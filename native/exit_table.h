@@ -1,5 +1,5 @@
-// What answers port and memory accesses of a VM's vCPUs without JavaScript: ranges of addresses, each
-// with a source for reads and a destination for writes. Knows nothing of Node.
+// What answers port and memory accesses of a VM's vCPUs without JavaScript: ranges of addresses,
+// each with a source for reads and a destination for writes. Knows nothing of Node.
 #pragma once
 
 #include <memory>
@@ -21,8 +21,8 @@ struct Access {
   bool is_write;
 };
 
-// A ring of writes in a region's memory: vCPUs put them in, JavaScript takes them out. Bounded, many
-// writers, one reader; an entry's sequence number says whose turn it is (D. Vyukov's queue).
+// A ring of writes in a region's memory: vCPUs put them in, JavaScript takes them out. Bounded,
+// many writers, one reader; an entry's sequence number says whose turn it is (D. Vyukov's queue).
 // src/core/write-sink.ts knows the same layout.
 class WriteRing {
  public:
@@ -37,7 +37,8 @@ class WriteRing {
   static constexpr size_t kHeader = 64;
 
   // The capacity is a power of two and header and entries fit in the region.
-  WriteRing(Ref<Region> region, uint32_t capacity) : region_(std::move(region)), mask_(capacity - 1) {}
+  WriteRing(Ref<Region> region, uint32_t capacity)
+      : region_(std::move(region)), mask_(capacity - 1) {}
   // Whether there was room.
   bool push(const Access& access, const uint8_t* data, uint32_t vcpu_id);
 
@@ -74,8 +75,8 @@ class ExitRanges final : public RefCounted {
   std::vector<ExitRange> ranges_;  // ports first, by address
 };
 
-// The ranges of a VM. A vCPU keeps a reference to those it saw last and looks at the version on each
-// exit: nothing is freed under it, and it takes no lock while nothing changes.
+// The ranges of a VM. A vCPU keeps a reference to those it saw last and looks at the version on
+// each exit: nothing is freed under it, and it takes no lock while nothing changes.
 class ExitTable final : public RefCounted {
  public:
   // The number of the new range, or EEXIST when it overlaps another.

@@ -60,7 +60,9 @@ constexpr Slot file_at(uint16_t offset) { return {offset, Length::kFile, 0, 0}; 
 constexpr Slot bytes_at(uint16_t offset, uint16_t length_at, uint8_t length_size = 4) {
   return {offset, Length::kField, length_at, length_size};
 }
-constexpr Slot fixed_at(uint16_t offset, uint16_t size) { return {offset, Length::kFixed, size, 0}; }
+constexpr Slot fixed_at(uint16_t offset, uint16_t size) {
+  return {offset, Length::kFixed, size, 0};
+}
 
 constexpr uint32_t kSev = kMemoryEncryptOp;
 

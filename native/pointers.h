@@ -22,7 +22,8 @@ struct Attachments {
   size_t count = 0;
 
   // A list of Uint8Array, file handle or null. False: a JavaScript exception is pending.
-  // SAFETY: addresses of buffers hold until JavaScript runs again, so until the native call returns.
+  // SAFETY: addresses of buffers hold until JavaScript runs again, so until the native call
+  // returns.
   bool parse(Napi::Env env, Napi::Value list);
 };
 

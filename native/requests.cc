@@ -9,7 +9,7 @@ namespace node_kvm {
 namespace {
 
 #define KVM_REQUEST(name, number, fixed_size, scopes, arg, count_offset, count_size, element_size, \
-                    max_count, flags)                                                         \
+                    max_count, flags)                                                              \
   {#name, number, fixed_size, scopes, arg, count_offset, count_size, element_size, flags},
 constexpr Request kRequests[] = {
 #include "requests.inc"

@@ -9,10 +9,10 @@ namespace node_kvm {
 enum class ArgKind : uint8_t { kNone, kValue, kPointer };
 
 enum RequestFlags : uint8_t {
-  kHasPointers = 1,   // the struct holds addresses or fds: only a native function may build it
-  kSizeXsave2 = 2,    // as many bytes as KVM_CAP_XSAVE2 says
-  kSizeField = 4,     // the struct's own field holds its whole size
-  kReturnsFd = 8,     // a native function takes ownership of the result
+  kHasPointers = 1,  // the struct holds addresses or fds: only a native function may build it
+  kSizeXsave2 = 2,   // as many bytes as KVM_CAP_XSAVE2 says
+  kSizeField = 4,    // the struct's own field holds its whole size
+  kReturnsFd = 8,    // a native function takes ownership of the result
 };
 
 enum ScopeMask : uint8_t { kScopeSystem = 1, kScopeVm = 2, kScopeVcpu = 4, kScopeDevice = 8 };

@@ -96,8 +96,10 @@ Result Vcpu::run_answered() {
     switch (answerer_.answer(run_page_->data())) {
       case ExitAnswerer::Answer::kNone:
         return 0;
-      case ExitAnswerer::Answer::kRingFull:
-        return kRingFull;
+      case ExitAnswerer::Answer::kRingFull: {
+        uint32_t requests = take_requests();
+        return requests != 0 ? requests : kRingFull;
+      }
       case ExitAnswerer::Answer::kDone:
         break;
     }

@@ -13,11 +13,11 @@ class Vcpu final : public File {
  public:
   // Why a run ended without an exit of the guest. A bit each: several may be asked for at once.
   enum RequestBit : uint32_t {
-    kKick = 1,      // somebody wants the thread back
-    kSlice = 2,     // the watchdog wants JavaScript to run for a moment
-    kDeadline = 4,  // the run's time is over
-    kStop = 8,      // the vCPU's thread shall end
-    kPause = 16,    // the vCPU's thread shall wait outside the guest
+    kKick = 1,       // somebody wants the thread back
+    kSlice = 2,      // the watchdog wants JavaScript to run for a moment
+    kDeadline = 4,   // the run's time is over
+    kStop = 8,       // the vCPU's thread shall end
+    kPause = 16,     // the vCPU's thread shall wait outside the guest
     kRingFull = 32,  // alone: a ring of the exit table must be emptied, then run() goes on
   };
 

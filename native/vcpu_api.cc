@@ -59,8 +59,8 @@ Result set_signal_mask(Vcpu& vcpu, const uint64_t* blocked) {
   }
   Use use(vcpu);
   if (use.error()) return use.error();
-  Result result = checked_ioctl(vcpu.fd(), kSetSignalMask,
-                                blocked == nullptr ? 0 : address_of(&argument));
+  Result result =
+      checked_ioctl(vcpu.fd(), kSetSignalMask, blocked == nullptr ? 0 : address_of(&argument));
   if (result >= 0) vcpu.set_signals_let_through(blocked == nullptr ? 0 : ~mask);
   return result;
 }
@@ -98,8 +98,8 @@ Napi::Value vcpu_xen_set_attr(Info info) {
   std::memcpy(&attr, buffer.Data(), sizeof(attr));
   constexpr uint64_t kVcpuInfoSize = 64;
   if (attr.type == kXenVcpuInfoHva) {
-    if (region != nullptr &&
-        (region->data() == nullptr || region->size() < kVcpuInfoSize || offset > region->size() - kVcpuInfoSize)) {
+    if (region != nullptr && (region->data() == nullptr || region->size() < kVcpuInfoSize ||
+                              offset > region->size() - kVcpuInfoSize)) {
       return to_value(info.Env(), kBufferTooSmall);
     }
     // KERNEL: an address of all ones takes the attribute away.

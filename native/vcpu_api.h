@@ -1,5 +1,5 @@
-// The functions that src/binding.ts declares for a vCPU's requests that the generic path cannot make:
-// their argument holds an address, or is none, or concerns the run loop.
+// The functions that src/binding.ts declares for a vCPU's requests that the generic path cannot
+// make: their argument holds an address, or is none, or concerns the run loop.
 #pragma once
 
 #include <napi.h>

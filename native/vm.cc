@@ -64,25 +64,8 @@ Result Vm::set_slot(unsigned long ioctl_request, const SlotRequest& request) {
     slots_->regions.erase(request.slot);
   } else {
     slots_->regions[request.slot] = {Ref<Region>(request.memory.region),
-                                     Ref<Region>(request.guest_memfd.region), request.size,
-                                     request.gpa, request.memory.offset};
+                                     Ref<Region>(request.guest_memfd.region), request.size};
   }
-  return result;
-}
-
-Result Vm::update_slot(uint32_t slot, uint32_t flags, uint64_t gpa) {
-  Use use(*this);
-  if (use.error()) return use.error();
-  std::lock_guard<std::mutex> lock(slots_->mutex);
-  auto found = slots_->regions.find(slot);
-  if (found == slots_->regions.end()) return -ENOENT;
-  MemorySlot& known = found->second;
-  // Memory private to the guest cannot be changed in place.
-  if (known.guest_memfd || !known.region) return -EINVAL;
-  RegionPart memory{known.region.get(), known.offset};
-  UserspaceMemoryRegion argument{slot, flags, gpa, known.size, memory.address()};
-  Result result = call(*this, kSetUserMemoryRegion, &argument);
-  if (result >= 0) known.gpa = gpa;
   return result;
 }
 

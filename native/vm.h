@@ -26,8 +26,6 @@ struct MemorySlot {
   Ref<Region> region;
   Ref<Region> guest_memfd;
   uint64_t size = 0;
-  uint64_t gpa = 0;
-  uint64_t offset = 0;
 };
 
 // Which memory the kernel VM may touch. Kept by everything that keeps the kernel VM alive (the fds
@@ -80,8 +78,6 @@ class Vm final : public File {
   // KVM_SET_USER_MEMORY_REGION; a size of zero deletes the slot and needs no region.
   Result set_user_memory_region(const SlotRequest& request);
   Result set_user_memory_region2(const SlotRequest& request);
-  // KVM_SET_USER_MEMORY_REGION with other flags and, for the same memory, another address.
-  Result update_slot(uint32_t slot, uint32_t flags, uint64_t gpa);
   // KVM_GET_DIRTY_LOG; refuses a buffer that is too short for the slot.
   Result get_dirty_log(uint32_t slot, uint8_t* bitmap, size_t size);
   Result create_guest_memfd(uint64_t size, uint64_t flags, Ref<Region>* out);

@@ -21,6 +21,7 @@ export const RUN_STOPPED = 8
 export const RUN_RING_FULL = 32
 
 /** Kinds of native objects (native/base.h). */
+export const KIND_SYSTEM = 0
 export const KIND_VM = 1
 export const KIND_VCPU = 2
 export const KIND_REGION = 4
@@ -69,8 +70,6 @@ interface MemoryNative {
     path: string,
     fileOffset: number,
   ): Handle | number
-  /** Flags, and the address, of a slot that stays the same memory. */
-  updateSlot(vm: FileHandle, slot: number, flags: number, gpa: number): number
   discardRegion(region: Handle, offset: number, length: number): number
   /** madvise(2), for harmless advice. */
   adviseRegion(region: Handle, offset: number, length: number, advice: number): number
@@ -85,20 +84,6 @@ interface MemoryNative {
   regionSmaps(region: Handle): string
   /** Pages that had gone and were replaced by zeros. */
   regionLostPages(region: Handle): number
-  /** `modes`: 1 missing, 2 write-protect, 4 minor. */
-  createUserfault(region: Handle, offset: number, length: number, modes: number): Handle | number
-  /** Serves from a file when `path` is not empty, and reports what it does not serve. */
-  startUserfault(
-    userfault: Handle,
-    report: (offset: number, flags: number, own: boolean) => void,
-    path: string,
-    fileOffset: number,
-  ): number
-  closeUserfault(userfault: Handle): void
-  userfaultCopy(userfault: Handle, offset: number, bytes: Uint8Array, protect: 0 | 1): number
-  userfaultServe(userfault: Handle, what: number, offset: number, length: number): number
-  /** Pages served from the file, and pages that it could not give. */
-  userfaultCounts(userfault: Handle): [served: number, failed: number]
 }
 
 interface Native extends MemoryNative {
