@@ -81,6 +81,7 @@ export {
   type SevReceiveStart,
   type SevSendStart,
 } from './core/sev-migration.js'
+export type { SharedMemory, SharedVcpu, SharedVm } from './core/shared.js'
 export { Snp, type SnpLaunchFinish, type SnpLaunchStart, type SnpLaunchUpdate } from './core/snp.js'
 export type { Stat, StatBucket, StatType, StatUnit, StatValue } from './core/stat.js'
 export { parseState, stringifyState } from './core/state-text.js'

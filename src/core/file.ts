@@ -20,6 +20,11 @@ export abstract class KvmFile implements Disposable {
     this.handle = handle
   }
 
+  /** @internal Its number in the process, see shared.ts. */
+  protected static idOf(file: KvmFile): number {
+    return file.native.objectId(file.handle)
+  }
+
   /** Whether {@link close} was called on this object. */
   get closed(): boolean {
     return this.#closed

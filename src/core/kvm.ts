@@ -54,6 +54,11 @@ export class Kvm extends KvmFile {
     this.#attributes = new DeviceAttributes(native, handle)
   }
 
+  /** @internal */
+  static adopt(native: Binding, handle: FileHandle): Kvm {
+    return new Kvm(native, handle)
+  }
+
   /**
    * Opens `/dev/kvm`.
    *

@@ -5,7 +5,7 @@
 
 import { constants } from 'node:buffer'
 import { markAsUntransferable } from 'node:worker_threads'
-import { type Binding, binding, type Handle } from '../binding.js'
+import { type Binding, binding, type Handle, KIND_REGION } from '../binding.js'
 import { closedError, KvmError } from './errors.js'
 import type { AtomicArrays, Element } from './memory-access.js'
 import { MemoryHost, type RegionPart } from './memory-host.js'
@@ -15,7 +15,15 @@ import {
   createRegion,
   type MemoryOptions,
 } from './memory-options.js'
-import { bytes as checkBytes, integer, invalidArgType, list, outOfRange } from './validate.js'
+import { findObject, type SharedMemory } from './shared.js'
+import {
+  bytes as checkBytes,
+  integer,
+  invalidArgType,
+  list,
+  object,
+  outOfRange,
+} from './validate.js'
 
 const PAGE = 4096
 const CHUNK = 0x4000_0000
@@ -125,6 +133,34 @@ export class GuestMemory extends MemoryHost implements Disposable {
       for (const { handle } of regions) native.close(handle)
       throw error
     }
+    return new GuestMemory(native, regions)
+  }
+
+  /** What {@link GuestMemory.open} in another thread of the process takes; see {@link Vm.share}. */
+  share(): SharedMemory {
+    const regions = this.regions.map(({ gpa, size, handle }) => {
+      return { gpa, size, region: this.#native.objectId(handle) }
+    })
+    return { regions }
+  }
+
+  /**
+   * Opens RAM of another thread of this process: the same bytes, nothing is copied. Each thread closes
+   * its own; the RAM is given back after the last.
+   *
+   * `Atomics` on typed arrays over {@link view} order accesses between threads, and with the guest's;
+   * nothing wakes `Atomics.wait` there.
+   *
+   * @throws KvmError `ERR_KVM_CLOSED` when it is gone.
+   */
+  static open(shared: SharedMemory): GuestMemory {
+    const native = binding()
+    const regions = list(object(shared, 'shared').regions, 'shared.regions').map(
+      ({ gpa, size, region }, i) => {
+        const handle = findObject(native, region, KIND_REGION, `shared.regions[${i}].region`)
+        return { gpa: integer(gpa, 'gpa'), size: integer(size, 'size', PAGE), handle }
+      },
+    )
     return new GuestMemory(native, regions)
   }
 

@@ -1,6 +1,14 @@
 // A vCPU: the way into the guest. What it keeps is in the classes below it, one topic a file.
 
-import { type Binding, RUN_RING_FULL, RUN_SLICE, RUN_STOPPED, type VcpuHandle } from '../binding.js'
+import {
+  type Binding,
+  binding,
+  KIND_VCPU,
+  RUN_RING_FULL,
+  RUN_SLICE,
+  RUN_STOPPED,
+  type VcpuHandle,
+} from '../binding.js'
 import {
   KVM_CAP_SYNC_REGS,
   KVM_SYNC_X86_EVENTS,
@@ -11,11 +19,12 @@ import {
 import { AbortError, capabilityMissing, closedError, kvmError } from './errors.js'
 import { type Exit, ExitTable } from './exits.js'
 import { RunState } from './run-state.js'
+import { findObject, type SharedVcpu } from './shared.js'
 import { restoreVcpuState, saveVcpuState, type VcpuState } from './state-vcpu.js'
 import { SyncRegs } from './sync-regs.js'
-import { instance, invalidArgType, object, outOfRange } from './validate.js'
+import { instance, invalidArgType, object, outOfRange, uint32 } from './validate.js'
 import { VcpuThreads } from './vcpu-threads.js'
-import type { Vm } from './vm.js'
+import { Vm } from './vm.js'
 
 /** Limits of one {@link Vcpu.run}. */
 export interface RunOptions {
@@ -62,6 +71,28 @@ export class Vcpu extends VcpuThreads {
   static handleOf(vcpu: Vcpu): VcpuHandle {
     if (vcpu !== null && typeof vcpu === 'object' && #handle in vcpu) return vcpu.#handle
     throw invalidArgType('vcpu', 'an instance of Vcpu', vcpu)
+  }
+
+  /** What {@link Vcpu.open} in another thread of the process takes; see {@link Vm.share}. */
+  share(): SharedVcpu {
+    if (this.closed) throw closedError({ vcpuId: this.id })
+    const { native, vm, id } = this
+    return { vm: vm.share(), vcpuId: id, vcpu: native.objectId(this.#handle) }
+  }
+
+  /**
+   * Opens a vCPU of another thread of this process, to run it here: {@link run} costs the same in a
+   * Worker. It is the same vCPU: while one thread uses it, others get `ERR_KVM_BUSY`; {@link kick}
+   * and {@link close} work from all.
+   *
+   * @param vm Its VM, when that was opened here already.
+   * @throws KvmError `ERR_KVM_CLOSED` when it, or the VM, is gone.
+   */
+  static open(shared: SharedVcpu, vm?: Vm): Vcpu {
+    const { vcpu, vcpuId } = object(shared, 'shared')
+    const native = binding()
+    const handle = findObject(native, vcpu, KIND_VCPU, 'shared.vcpu') as VcpuHandle
+    return new Vcpu(native, handle, vm ?? Vm.open(shared.vm), uint32(vcpuId, 'shared.vcpuId'))
   }
 
   /** @internal The mapping that the kernel shares: kvm_run, port data, the coalesced ring. */

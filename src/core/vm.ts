@@ -1,10 +1,11 @@
 // A VM: the top of a chain of classes, one topic a file.
 
-import type { Binding, FileHandle } from '../binding.js'
-import { kvmError } from './errors.js'
-import type { Kvm } from './kvm.js'
+import { type Binding, binding, type FileHandle, KIND_SYSTEM, KIND_VM } from '../binding.js'
+import { closedError, kvmError } from './errors.js'
+import { Kvm } from './kvm.js'
+import { findObject, type SharedVm } from './shared.js'
 import { restoreVmState, saveVmState, type VmState } from './state-vm.js'
-import { uint32 } from './validate.js'
+import { object, uint32 } from './validate.js'
 import { Vcpu } from './vcpu.js'
 import { VmExits } from './vm-exits.js'
 
@@ -22,6 +23,29 @@ export class Vm extends VmExits {
   /** @internal */
   static adopt(native: Binding, handle: FileHandle, kvm: Kvm): Vm {
     return new Vm(native, handle, kvm)
+  }
+
+  /**
+   * What {@link Vm.open} in another thread of the process takes: plain data, for `postMessage` or
+   * `workerData`. It keeps nothing alive: do not close the VM before it was opened there.
+   */
+  share(): SharedVm {
+    if (this.closed) throw closedError()
+    return { kvmId: Vm.idOf(this.kvm), vmId: Vm.idOf(this) }
+  }
+
+  /**
+   * Opens a VM of another thread of this process. It is the same one, with everything native code and
+   * the kernel know of it; handlers ({@link onPio}, …) stay with the thread that registered them.
+   * Closing it closes it for all threads.
+   *
+   * @throws KvmError `ERR_KVM_CLOSED` when it is gone.
+   */
+  static open(shared: SharedVm): Vm {
+    const { kvmId, vmId } = object(shared, 'shared')
+    const native = binding()
+    const kvm = Kvm.adopt(native, findObject(native, kvmId, KIND_SYSTEM, 'shared.kvmId'))
+    return new Vm(native, findObject(native, vmId, KIND_VM, 'shared.vmId'), kvm)
   }
 
   /**
