@@ -57,6 +57,7 @@ async function measure(done) {
 
 let first
 let last
+await measure(0) // opens what printing needs
 for (let done = 0; done < cycles; ) {
   const until = done + Math.ceil(cycles / 10)
   for (; done < until; done++) {
