@@ -173,8 +173,11 @@ describe('system management', () => {
 
   test('an SMI enters SMM at its handler, RSM leaves it', () => {
     using guest = createGuest([0xe6, 0x10, 0xeb, 0xfc]) // out 0x10, al; again
-    const { vcpu, memory } = guest
+    const { vm, vcpu, memory } = guest
     const SMBASE = 0x2_0000
+    // In SMM the vCPU is in the second address space, which has slots of its own.
+    const slot = 0x1_0000
+    vm.setUserMemoryRegion({ slot, guestPhysAddr: 0, memorySize: memory.size, memory })
     vcpu.setMsrs([{ index: 0x9e, data: BigInt(SMBASE) }])
     memory.write(SMBASE + 0x8000, Uint8Array.of(0xe6, 0x11, 0x0f, 0xaa)) // out 0x11, al; rsm
     vcpu.smi()
