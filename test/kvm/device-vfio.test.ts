@@ -14,6 +14,8 @@ import {
 } from '../../src/uapi/index.js'
 import { codeOf, thrownBy } from '../helpers/thrown.js'
 
+const NO_DEVICE = 'this kernel has no VFIO device (ENODEV)'
+
 let kvm: Kvm
 let vm: Vm
 let device: Device | undefined
@@ -49,22 +51,22 @@ test('a type that x86 does not have is refused, whether asked or created', () =>
   }
 })
 
-test('there is one for VFIO in a VM', () => {
-  if (device === undefined) return
+test('there is one for VFIO in a VM', ({ skip }) => {
+  if (device === undefined) return skip(NO_DEVICE)
   expect(device).toMatchObject({ type: KVM_DEV_TYPE_VFIO, vm, closed: false })
   expect(codeOf(() => vm.createDevice({ type: KVM_DEV_TYPE_VFIO }))).toBe('EBUSY')
 })
 
-test('it can add and forget files, and nothing else', () => {
-  if (device === undefined) return
+test('it can add and forget files, and nothing else', ({ skip }) => {
+  if (device === undefined) return skip(NO_DEVICE)
   expect(device.hasDeviceAttr(KVM_DEV_VFIO_FILE, KVM_DEV_VFIO_FILE_ADD)).toBe(true)
   expect(device.hasDeviceAttr(KVM_DEV_VFIO_FILE, KVM_DEV_VFIO_FILE_DEL)).toBe(true)
   expect(device.hasDeviceAttr(KVM_DEV_VFIO_FILE, 99)).toBe(false)
   expect(device.hasDeviceAttr(99, 0)).toBe(false)
 })
 
-test('a file that is not VFIO’s is refused', () => {
-  if (device === undefined) return
+test('a file that is not VFIO’s is refused', ({ skip }) => {
+  if (device === undefined) return skip(NO_DEVICE)
   const file = PlainFile.open('/dev/null')
   const set = (attr: number) => () => device!.setDeviceAttr(KVM_DEV_VFIO_FILE, attr, file)
   expect(codeOf(set(KVM_DEV_VFIO_FILE_ADD))).toBe('EINVAL')
@@ -73,21 +75,21 @@ test('a file that is not VFIO’s is refused', () => {
   expect(codeOf(set(KVM_DEV_VFIO_FILE_ADD))).toBe('ERR_KVM_CLOSED')
 })
 
-test('bytes are passed on, and read as a descriptor by this device', () => {
-  if (device === undefined) return
+test('bytes are passed on, and read as a descriptor by this device', ({ skip }) => {
+  if (device === undefined) return skip(NO_DEVICE)
   const noFile = Uint8Array.of(0xff, 0xff, 0xff, 0xff)
   const set = () => device!.setDeviceAttr(KVM_DEV_VFIO_FILE, KVM_DEV_VFIO_FILE_ADD, noFile)
   expect(codeOf(set)).toBe('EBADF')
 })
 
-test('it has nothing to read', () => {
-  if (device === undefined) return
+test('it has nothing to read', ({ skip }) => {
+  if (device === undefined) return skip(NO_DEVICE)
   const error = thrownBy(() => device!.getDeviceAttr(KVM_DEV_VFIO_FILE, KVM_DEV_VFIO_FILE_ADD, 4))
   expect(error).toMatchObject({ code: 'EPERM', ioctl: 'KVM_GET_DEVICE_ATTR' })
 })
 
-test('it outlives its VM, and is closed once and for all', () => {
-  if (device === undefined) return
+test('it outlives its VM, and is closed once and for all', ({ skip }) => {
+  if (device === undefined) return skip(NO_DEVICE)
   vm.close()
   expect(device.hasDeviceAttr(KVM_DEV_VFIO_FILE, KVM_DEV_VFIO_FILE_ADD)).toBe(true)
   device.close()

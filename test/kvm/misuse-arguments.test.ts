@@ -145,7 +145,6 @@ const cases: Case[] = [
   ['createVcpu with an id in use', 'EEXIST', ({ vm }) => vm.createVcpu(0)],
   ['createVcpu with too large an id', 'EINVAL', ({ vm }) => vm.createVcpu(0xffff_ffff)],
   ['createIrqchip after a vCPU', 'EINVAL', ({ vm }) => vm.createIrqchip()],
-  ['createPit2 without an irqchip', 'ENOENT', ({ vm }) => vm.createPit2()],
   ['irqLine without an irqchip', 'ENXIO', ({ vm }) => vm.irqLine(0, true)],
   ['setIdentityMapAddr after a vCPU', 'EINVAL', ({ vm }) => vm.setIdentityMapAddr(0xfffbc000)],
   ['mapMemory of nothing', TYPE, ({ vm }) => vm.mapMemory(any(undefined))],
