@@ -11,6 +11,7 @@
         "native/device.cc",
         "native/encrypt.cc",
         "native/eventfd_watch.cc",
+        "native/exit_meter.cc",
         "native/exit_table.cc",
         "native/exit_table_api.cc",
         "native/files.cc",

@@ -39,6 +39,7 @@ constexpr unsigned long kRun = 0xae80;
 constexpr uint32_t kCapXsave2 = 208;
 constexpr uint32_t kExitIo = 2;
 constexpr uint32_t kExitMmio = 6;
+constexpr uint32_t kExitIntr = 10;
 constexpr uint32_t kExitMemoryFault = 39;
 // What KVM_GET_XSAVE has always copied; KVM_CAP_XSAVE2 can only say more.
 constexpr size_t kXsaveSize = 4096;

@@ -59,6 +59,27 @@ Napi::Value thread_scheduler(Info info) {
   return to_value(info.Env(), thread->set_scheduler(policy, priority));
 }
 
+Napi::Value exit_counts(Info info) {
+  Arguments args(info);
+  auto* vcpu = args.object<Vcpu>();
+  if (!args.ok()) return {};
+  return external_buffer(info.Env(), vcpu->meter().page(), 0, sizeof(ExitCounts), {});
+}
+
+Napi::Value set_trace(Info info) {
+  Arguments args(info);
+  auto* vcpu = args.object<Vcpu>();
+  auto* region = args.object<Region>();
+  uint32_t capacity = args.u32();
+  if (!args.ok()) return {};
+  bool fits = capacity != 0 && (capacity & (capacity - 1)) == 0 && region->data() != nullptr &&
+              (uint64_t{capacity} + 1) * sizeof(TraceEntry) <= region->size();
+  if (!fits) return to_value(info.Env(), -EINVAL);
+  return to_value(info.Env(), vcpu->meter().set_trace(Ref<Region>(region), capacity));
+}
+
+Napi::Value tsc_rate_value(Info info) { return Napi::Number::New(info.Env(), tsc_rate()); }
+
 }  // namespace
 
 void add_thread_functions(Napi::Env env, Napi::Object exports) {
@@ -76,6 +97,9 @@ void add_thread_functions(Napi::Env env, Napi::Object exports) {
   add("threadAffinity", thread_affinity);
   add("threadNice", thread_nice);
   add("threadScheduler", thread_scheduler);
+  add("exitCounts", exit_counts);
+  add("setTrace", set_trace);
+  add("tscRate", tsc_rate_value);
 }
 
 }  // namespace node_kvm

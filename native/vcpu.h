@@ -3,6 +3,7 @@
 
 #include <chrono>
 
+#include "exit_meter.h"
 #include "kick.h"
 #include "kvm_numbers.h"
 #include "vm.h"
@@ -54,6 +55,7 @@ class Vcpu final : public File {
   // In guest mode on a thread that must return to JavaScript now and then.
   static bool is_sliced_state(uint64_t state) { return (state & kModeMask) == kGuest; }
   const Ref<Mapping>& run_page() const { return run_page_; }
+  ExitMeter& meter() { return meter_; }
   size_t xsave_size() const { return xsave_size_; }
   uint32_t vcpu_id() const { return vcpu_id_; }
 
@@ -70,10 +72,11 @@ class Vcpu final : public File {
   static constexpr uint64_t kOwnThread = 3;  // in the guest as well
   static constexpr uint64_t kEpoch = 4;
 
-  Vcpu(int fd, uint32_t vcpu_id, Vm& vm, Ref<Mapping> run_page)
+  Vcpu(int fd, uint32_t vcpu_id, Vm& vm, Ref<Mapping> run_page, Ref<Mapping> counts)
       : File(Kind::kVcpu, fd),
         vcpu_id_(vcpu_id),
         answerer_(vm.exit_table(), vcpu_id),
+        meter_(std::move(counts)),
         slots_(vm.slots()),
         run_page_(std::move(run_page)) {}
   ~Vcpu() override;
@@ -91,6 +94,7 @@ class Vcpu final : public File {
 
   uint32_t vcpu_id_;
   ExitAnswerer answerer_;
+  ExitMeter meter_;
   std::atomic<bool> watched_{false};
   std::atomic<pid_t> tid_{0};
   std::atomic<uint32_t> requests_{0};
@@ -130,8 +134,10 @@ inline Result Vcpu::run_as(pid_t tid) {
     // not of KVM's type (0xae): the kernel would load the vCPU's state before it refused.
     direct_ioctl(fd(), 0xff80, 0);
 #else
+    meter_.enter();
     result = direct_ioctl(fd(), kRun, 0);
     if (result != 0) result = run_on(result);
+    meter_.exit(result == 0 ? page()->exit_reason : kExitIntr, run_page_->data());
     if (result == 0 && answerer_.in_use()) result = run_answered();
 #endif
   }

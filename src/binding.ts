@@ -182,6 +182,11 @@ interface Native extends MemoryNative {
   resumeThread(thread: Handle): void
   stopThread(thread: Handle): void
   threadTid(thread: Handle): number
+  exitCounts(vcpu: VcpuHandle): ArrayBuffer
+  /** Once in a vCPU's life. */
+  setTrace(vcpu: VcpuHandle, region: Handle, capacity: number): number
+  /** Ticks of the TSC in a second. */
+  tscRate(): number
   /** The range's number, or an error. */
   addExitRange(
     vm: FileHandle,

@@ -3,7 +3,7 @@
 // for, so an exit costs no allocation and its fields are those of the latest exit only.
 // Offsets are those of struct kvm_run (linux/kvm.h); a test compares them with the generated layout.
 
-import type { StructView } from '../uapi/index.js'
+import { StructView } from '../uapi/index.js'
 import * as rare from './rare-exits.js'
 
 /** Port I/O (`KVM_EXIT_IO`). The instruction completes on the next entry into the guest. */
@@ -370,6 +370,14 @@ const factories: readonly (ExitFactory | undefined)[] = Object.assign(new Array(
   40: (page: StructView) => new rare.TdxExit(page),
   43: (page: StructView) => new rare.SnpReqCertsExit(page),
 } satisfies Record<number, ExitFactory>)
+
+const typeNames: ExitType[] = []
+
+/** The type of exits with this `kvm_run.exit_reason`. */
+export function exitTypeOf(reason: number): ExitType {
+  typeNames[reason] ??= factories[reason]?.(new StructView(new ArrayBuffer(4096))).type ?? 'unknown'
+  return typeNames[reason]
+}
 
 /** The exit objects of one vCPU, over its run page. */
 export class ExitTable {

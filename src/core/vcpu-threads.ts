@@ -3,9 +3,11 @@
 import type { Binding, VcpuHandle } from '../binding.js'
 import { AbortError, closedError, KvmError } from './errors.js'
 import type { ExitHandler } from './exit-handlers.js'
+import { ExitStatistics } from './exit-statistics.js'
+import { ExitTrace } from './exit-trace.js'
 import type { Exit, ExitTable } from './exits.js'
 import { cpuMask, type ThreadScheduler } from './thread-scheduler.js'
-import { callback, instance, integer, object } from './validate.js'
+import { callback, instance, integer, object, outOfRange } from './validate.js'
 import type { Vcpu } from './vcpu.js'
 import { VcpuEncryption } from './vcpu-encryption.js'
 import { VcpuThread } from './vcpu-thread.js'
@@ -131,6 +133,35 @@ export abstract class VcpuThreads extends VcpuEncryption {
    */
   async pause(): Promise<void> {
     await this.thread?.pause()
+  }
+
+  #statistics: ExitStatistics | undefined
+
+  /** How often the vCPU has exited and why, on whatever thread it ran. */
+  get statistics(): ExitStatistics {
+    if (this.#statistics === undefined) {
+      if (this.closed) throw closedError({ vcpuId: this.id })
+      const { native } = this
+      this.#statistics = new ExitStatistics(native.exitCounts(this.vcpuHandle), native.tscRate)
+    }
+    return this.#statistics
+  }
+
+  /**
+   * Begins to record the vCPU's exits in a ring of the latest `capacity` ones (a power of two). A
+   * vCPU has one such ring in its life: keep what you get.
+   *
+   * @throws KvmError `EEXIST` the second time.
+   */
+  startTrace({ capacity = 65_536 }: { capacity?: number } = {}): ExitTrace {
+    integer(capacity, 'options.capacity', 2, 2 ** 24)
+    if (capacity & (capacity - 1)) {
+      throw outOfRange('options.capacity', 'a power of two', capacity)
+    }
+    const { native, vcpuHandle, id, statistics } = this
+    const trace = new ExitTrace(native, vcpuHandle, id, statistics, capacity)
+    trace.start()
+    return trace
   }
 
   /** Ends {@link pause}. One call does, however often it was paused. */
