@@ -21,8 +21,9 @@ const DEFAULT = [
   'vm-',
 ]
 const out = mkdtempSync(join(tmpdir(), 'node-kvm-lab-'))
-const command =
-  'NODE_KVM_COUNTS=/lab/out/counts.json exec node_modules/.bin/vitest run --project kvm'
+const [report, ...chosen] = process.argv.slice(2)
+const files = (chosen.length > 0 ? chosen : DEFAULT).map((name) => `test/kvm/${name}`)
+const command = `NODE_KVM_COUNTS=/lab/out/counts.json exec node_modules/.bin/vitest run ${files.join(' ')}`
 const lab = [join(import.meta.dirname, 'run.mjs'), '--timeout', String(SECONDS), '--out', out]
 const { status } = spawnSync(process.execPath, [...lab, '--', 'sh', '-c', command], {
   cwd: join(import.meta.dirname, '..'),
