@@ -1,7 +1,10 @@
 // `node-kvm run`: boots Linux with the terminal on its serial port.
 
+import { writeFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
+import { traceToJson } from '../core/exit-trace.js'
 import { Machine } from '../machine/machine.js'
+import { exitTable } from './exit-table.js'
 
 /** Help for `node-kvm run`. */
 export const usage = `Usage: node-kvm run --kernel FILE [options]
@@ -15,6 +18,8 @@ Boots a Linux kernel in this process, the terminal on its first serial port.
       --cpus N          vCPUs (default: 1)
       --protocol P      auto, linux64 or pvh (default: auto)
       --timeout SECONDS end the machine after so long, with status 124
+      --stats           say at the end how often each vCPU exited, and where time went
+      --trace FILE      write the latest exits as a trace for ui.perfetto.dev
 
 Ctrl-A X leaves, Ctrl-A Ctrl-A sends Ctrl-A. The exit status is 0 when the guest
 powers off or reboots, 1 when it crashes or cannot be started.`
@@ -33,6 +38,8 @@ export async function run(args: string[]): Promise<number> {
       cpus: { type: 'string', default: '1' },
       protocol: { type: 'string', default: 'auto' },
       timeout: { type: 'string' },
+      stats: { type: 'boolean' },
+      trace: { type: 'string' },
       help: { type: 'boolean', short: 'h' },
     },
   })
@@ -52,10 +59,26 @@ export async function run(args: string[]): Promise<number> {
       protocol: values.protocol as 'auto' | 'linux64' | 'pvh',
     },
   })
-  return await runOnTerminal(
-    machine,
-    values.timeout === undefined ? undefined : Number(values.timeout),
-  )
+  const report = observe(machine, values)
+  try {
+    return await runOnTerminal(
+      machine,
+      values.timeout === undefined ? undefined : Number(values.timeout),
+    )
+  } finally {
+    report()
+  }
+}
+
+/** Begins to measure what was asked for; gives back how to report it. */
+function observe(machine: Machine, options: { stats?: boolean; trace?: string }): () => void {
+  const { vcpus } = machine
+  if (options.stats) for (const { statistics } of vcpus) statistics.timed = true
+  const traces = options.trace === undefined ? [] : vcpus.map((vcpu) => vcpu.startTrace())
+  return () => {
+    if (options.stats) process.stderr.write(`\n${exitTable(vcpus)}\n`)
+    if (options.trace !== undefined) writeFileSync(options.trace, traceToJson(traces))
+  }
 }
 
 async function runOnTerminal(machine: Machine, timeout: number | undefined): Promise<number> {

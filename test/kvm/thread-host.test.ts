@@ -1,5 +1,6 @@
 // A vCPU's thread as the host sees it: its name, id, CPUs, priority and CPU time.
 
+import { execFileSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { getPriority } from 'node:os'
 import { expect, test } from 'vitest'
@@ -79,4 +80,14 @@ test('64 of them that halt use next to nothing', async () => {
   expect(used() - before).toBeLessThan(5_000_000) // of 1 s: 0.5 %
   await Promise.all(vcpus.map((vcpu) => vcpu.stop()))
   for (const guest of guests) guest.close()
+})
+
+test('leaves no trace of the kick signal in child processes', async () => {
+  using guest = createGuest(SPIN)
+  guest.vcpu.start()
+  await guest.vcpu.pause()
+  const child = execFileSync('cat', ['/proc/self/status'], { encoding: 'utf8' })
+  expect(child).toMatch(/^SigBlk:\s*0+$/m)
+  expect(child).toMatch(/^SigCgt:\s*0+$/m)
+  await guest.vcpu.stop()
 })
