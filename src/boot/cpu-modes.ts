@@ -40,7 +40,7 @@ const BYTES_PER_2M = 0x20_0000
 const ENTRIES_PER_TABLE = 512
 const IDENTITY_DIRECTORIES = 4
 
-/** 64-bit long mode with the identity map of the first 4 GiB. Needs {@link planLongModeTables}. */
+/** 64-bit long mode with the identity map of the first 4 GiB. Needs `planLongModeTables`. */
 export function longMode(regs: BootRegs): CpuBootState {
   const sregs = {
     cr0: encodeBits(CR0, { PE: true, ET: true, PG: true }),
@@ -52,7 +52,7 @@ export function longMode(regs: BootRegs): CpuBootState {
   return { mode: 'long', regs: { rflags: RFLAGS_RESET, ...regs }, sregs }
 }
 
-/** 32-bit protected mode, flat segments, paging off. Needs {@link planGdt}. */
+/** 32-bit protected mode, flat segments, paging off. Needs `planGdt`. */
 export function protectedMode(regs: BootRegs): CpuBootState {
   const cr0 = encodeBits(CR0, { PE: true, ET: true })
   const sregs = { cr0, ...PAGING_OFF, ...flatSegments(flatCode32(BOOT_CS)) }

@@ -26,6 +26,7 @@ export interface EncryptCommand {
 
 /** What issues commands: a VM. */
 export interface EncryptTarget {
+  /** Issues KVM_MEMORY_ENCRYPT_OP. */
   memoryEncryptOp(command: EncryptCommand): void
 }
 

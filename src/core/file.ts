@@ -40,6 +40,7 @@ export abstract class KvmFile implements Disposable {
     this.native.close(this.handle)
   }
 
+  /** Closes it at the end of a `using` scope. */
   [Symbol.dispose](): void {
     this.close()
   }

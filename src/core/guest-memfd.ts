@@ -85,6 +85,7 @@ export class GuestMemfd implements Disposable {
     this.#native.close(this.#handle)
   }
 
+  /** Closes it at the end of a `using` scope. */
   [Symbol.dispose](): void {
     this.close()
   }

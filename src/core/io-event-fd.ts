@@ -71,6 +71,7 @@ export class IoEventFd implements Disposable {
     if (this.#owned) this.eventFd.close()
   }
 
+  /** Closes it at the end of a `using` scope. */
   [Symbol.dispose](): void {
     this.close()
   }

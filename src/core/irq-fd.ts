@@ -97,6 +97,7 @@ export class IrqFd implements Disposable {
     for (const made of this.#own) made.close()
   }
 
+  /** Closes it at the end of a `using` scope. */
   [Symbol.dispose](): void {
     this.close()
   }

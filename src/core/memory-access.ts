@@ -26,7 +26,9 @@ export interface MemoryPart {
 export interface StructCodec<T> {
   /** Bytes. */
   readonly size: number
+  /** Reads the struct at `offset`. */
   decode(view: StructView, offset: number): T
+  /** Writes the struct at `offset`. */
   encode(view: StructView, offset: number, value: T): void
 }
 
@@ -56,12 +58,15 @@ export abstract class MemoryAccess implements PhysicalMemory {
   readI8(gpa: number): number {
     return (this.readU8(gpa) << 24) >> 24
   }
+  /** Reads two bytes, little endian, signed. */
   readI16(gpa: number): number {
     return (this.readU16(gpa) << 16) >> 16
   }
+  /** Reads four bytes, little endian, signed. */
   readI32(gpa: number): number {
     return this.readU32(gpa) | 0
   }
+  /** Reads eight bytes, little endian, signed. */
   readI64(gpa: number): bigint {
     return BigInt.asIntN(64, this.readU64(gpa))
   }

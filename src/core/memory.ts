@@ -195,6 +195,7 @@ export class GuestMemory extends MemoryHost implements Disposable {
     this.#last = undefined
   }
 
+  /** Closes it at the end of a `using` scope. */
   [Symbol.dispose](): void {
     this.close()
   }
@@ -261,11 +262,13 @@ export class GuestMemory extends MemoryHost implements Disposable {
     })
   }
 
+  /** Reads one byte, unsigned. */
   override readU8(gpa: number): number {
     const chunk = this.#find(gpa, 1)
     return chunk.u8[gpa - chunk.gpa]!
   }
 
+  /** Reads two bytes, little endian, unsigned. */
   override readU16(gpa: number): number {
     const chunk = this.#within(gpa, 2)
     if (chunk === undefined) return new DataView(this.read(gpa, 2).buffer).getUint16(0, true)
@@ -273,6 +276,7 @@ export class GuestMemory extends MemoryHost implements Disposable {
     return offset & 1 ? chunk.data.getUint16(offset, true) : chunk.u16[offset >>> 1]!
   }
 
+  /** Reads four bytes, little endian, unsigned. */
   override readU32(gpa: number): number {
     const chunk = this.#within(gpa, 4)
     if (chunk === undefined) return new DataView(this.read(gpa, 4).buffer).getUint32(0, true)
@@ -280,6 +284,7 @@ export class GuestMemory extends MemoryHost implements Disposable {
     return offset & 3 ? chunk.data.getUint32(offset, true) : chunk.u32[offset >>> 2]!
   }
 
+  /** Reads eight bytes, little endian, unsigned. */
   override readU64(gpa: number): bigint {
     const chunk = this.#within(gpa, 8)
     if (chunk === undefined) return new DataView(this.read(gpa, 8).buffer).getBigUint64(0, true)
@@ -287,12 +292,14 @@ export class GuestMemory extends MemoryHost implements Disposable {
     return offset & 7 ? chunk.data.getBigUint64(offset, true) : chunk.u64[offset >>> 3]!
   }
 
+  /** Writes one byte. */
   override writeU8(gpa: number, value: number): void {
     integer(value, 'value', 0, 0xff)
     const chunk = this.#find(gpa, 1)
     chunk.u8[gpa - chunk.gpa] = value
   }
 
+  /** Writes two bytes, little endian. */
   override writeU16(gpa: number, value: number): void {
     integer(value, 'value', 0, 0xffff)
     const chunk = this.#within(gpa, 2)
@@ -301,6 +308,7 @@ export class GuestMemory extends MemoryHost implements Disposable {
     else chunk.u16[(gpa - chunk.gpa) >>> 1] = value
   }
 
+  /** Writes four bytes, little endian. */
   override writeU32(gpa: number, value: number): void {
     integer(value, 'value', 0, 0xffff_ffff)
     const chunk = this.#within(gpa, 4)
@@ -309,6 +317,7 @@ export class GuestMemory extends MemoryHost implements Disposable {
     else chunk.u32[(gpa - chunk.gpa) >>> 2] = value
   }
 
+  /** Writes eight bytes, little endian. */
   override writeU64(gpa: number, value: bigint): void {
     if (typeof value !== 'bigint') throw invalidArgType('value', 'of type bigint', value)
     if (value < 0n || value >> 64n) throw outOfRange('value', '>= 0n and < 2n ** 64n', value)

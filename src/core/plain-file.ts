@@ -46,6 +46,7 @@ export class PlainFile implements Disposable {
     this.#native.close(this.#handle)
   }
 
+  /** Closes it at the end of a `using` scope. */
   [Symbol.dispose](): void {
     this.close()
   }

@@ -271,6 +271,7 @@ export class SnpReqCertsExit {
   }
 }
 
+/** The exits of this file. */
 export type RareExit =
   | ExceptionExit
   | HypercallExit

@@ -48,6 +48,7 @@ export class SyncRegs {
   getRegs(): KvmRegs {
     return decodeKvmRegs(this.#page, REGS)
   }
+  /** What all general registers shall be when the vCPU next runs. */
   setRegs(regs: KvmRegs): void {
     encodeKvmRegs(this.#page, REGS, regs)
     this.#page.u32[DIRTY]! |= KVM_SYNC_X86_REGS
@@ -56,6 +57,7 @@ export class SyncRegs {
   getSregs(): KvmSregs {
     return decodeKvmSregs(this.#page, SREGS)
   }
+  /** What the special registers shall be when the vCPU next runs. */
   setSregs(sregs: KvmSregs): void {
     withDraft((draft) => {
       encodeKvmSregs(draft, 0, sregs)
@@ -67,6 +69,7 @@ export class SyncRegs {
   getVcpuEvents(): KvmVcpuEvents {
     return decodeKvmVcpuEvents(this.#page, EVENTS)
   }
+  /** What events shall be pending when the vCPU next runs. */
   setVcpuEvents(events: KvmVcpuEvents): void {
     withDraft((draft) => {
       encodeKvmVcpuEvents(draft, 0, events)

@@ -36,6 +36,7 @@ export class ByteInput extends Writable {
     this.#release()
   }
 
+  /** For the stream machinery. */
   override _write(
     chunk: Uint8Array,
     _encoding: BufferEncoding,
@@ -51,6 +52,7 @@ export class ByteInput extends Writable {
     this.#onAvailable()
   }
 
+  /** For the stream machinery. */
   override _destroy(error: Error | null, callback: (error?: Error | null) => void): void {
     this.discard()
     callback(error)

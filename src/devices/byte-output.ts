@@ -54,11 +54,13 @@ export class ByteOutput extends Readable {
     if (this.#wanted || this.#isEmpty) this.#flush()
   }
 
+  /** For the stream machinery. */
   override _read(): void {
     this.#wanted = true
     if (!this.#isEmpty || this.#finished) this.#flush()
   }
 
+  /** For the stream machinery. */
   override _destroy(error: Error | null, callback: (error?: Error | null) => void): void {
     this.#full = []
     this.#used = 0

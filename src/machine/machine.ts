@@ -34,7 +34,7 @@ export interface MachineBoot {
   initrd?: string | Uint8Array
   /** The kernel's command line. */
   cmdline?: string
-  /** How to enter the kernel; see {@link LinuxLoadOptions.protocol}. */
+  /** How to enter the kernel; see `LinuxLoadOptions` of node-kvm/boot. */
   protocol?: 'auto' | 'linux64' | 'pvh'
 }
 
@@ -220,6 +220,7 @@ export class Machine implements AsyncDisposable {
     this.memory.close()
   }
 
+  /** Closes it at the end of an `await using` scope. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close()
   }

@@ -52,41 +52,49 @@ export class BufferMemory implements PhysicalMemory {
     bytes.fill(value, offset, offset + length)
   }
 
+  /** Reads one byte, unsigned. */
   readU8(gpa: number): number {
     const { view, offset } = this.#locate(gpa, 1)
     return view.getUint8(offset)
   }
 
+  /** Reads two bytes, little endian, unsigned. */
   readU16(gpa: number): number {
     const { view, offset } = this.#locate(gpa, 2)
     return view.getUint16(offset, true)
   }
 
+  /** Reads four bytes, little endian, unsigned. */
   readU32(gpa: number): number {
     const { view, offset } = this.#locate(gpa, 4)
     return view.getUint32(offset, true)
   }
 
+  /** Reads eight bytes, little endian, unsigned. */
   readU64(gpa: number): bigint {
     const { view, offset } = this.#locate(gpa, 8)
     return view.getBigUint64(offset, true)
   }
 
+  /** Writes one byte. */
   writeU8(gpa: number, value: number): void {
     const { view, offset } = this.#locate(gpa, 1)
     view.setUint8(offset, value)
   }
 
+  /** Writes two bytes, little endian. */
   writeU16(gpa: number, value: number): void {
     const { view, offset } = this.#locate(gpa, 2)
     view.setUint16(offset, value, true)
   }
 
+  /** Writes four bytes, little endian. */
   writeU32(gpa: number, value: number): void {
     const { view, offset } = this.#locate(gpa, 4)
     view.setUint32(offset, value, true)
   }
 
+  /** Writes eight bytes, little endian. */
   writeU64(gpa: number, value: bigint): void {
     const { view, offset } = this.#locate(gpa, 8)
     view.setBigUint64(offset, value, true)

@@ -16,12 +16,20 @@ export interface PhysicalMemory {
   write(gpa: number, bytes: Uint8Array): void
   /** Sets `length` bytes to `value`. */
   fill(gpa: number, length: number, value?: number): void
+  /** Reads one byte, unsigned. */
   readU8(gpa: number): number
+  /** Reads two bytes, little endian, unsigned. */
   readU16(gpa: number): number
+  /** Reads four bytes, little endian, unsigned. */
   readU32(gpa: number): number
+  /** Reads eight bytes, little endian, unsigned. */
   readU64(gpa: number): bigint
+  /** Writes one byte. */
   writeU8(gpa: number, value: number): void
+  /** Writes two bytes, little endian. */
   writeU16(gpa: number, value: number): void
+  /** Writes four bytes, little endian. */
   writeU32(gpa: number, value: number): void
+  /** Writes eight bytes, little endian. */
   writeU64(gpa: number, value: bigint): void
 }
