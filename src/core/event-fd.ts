@@ -132,7 +132,7 @@ export class EventFd extends PlainFile {
   }
 
   /**
-   * The eventfd that another thread knows by its {@link id}. Closing either object closes both; a
+   * The eventfd that another thread knows by its `id`. Closing either object closes both; a
    * thread that listens goes on until it stops itself.
    *
    * @throws KvmError `ERR_KVM_CLOSED` when there is none.

@@ -52,7 +52,7 @@ export class LapicState {
     return format === 'x2apic' ? this.get('APICID') : this.get('APICID') >>> 24
   }
 
-  /** Sets the APIC identifier; see {@link id}. */
+  /** Sets the APIC identifier; see `id`. */
   setId(id: number, format: 'xapic' | 'x2apic'): void {
     checkInteger('id', id, 0, format === 'x2apic' ? 0xffffffff : 0xff)
     this.set('APICID', format === 'x2apic' ? id : id * 0x1000000)
