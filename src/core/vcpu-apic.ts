@@ -9,7 +9,7 @@ import {
   KVM_TPR_ACCESS_REPORTING,
 } from '../uapi/index.js'
 import { LAPIC_STATE_SIZE, LapicState } from '../x86/lapic-state.js'
-import { bytes, integer, outOfRange } from './validate.js'
+import { bytes, callback, integer, outOfRange } from './validate.js'
 import { VcpuEvents } from './vcpu-events.js'
 
 /** The LAPIC of a vCPU. */
@@ -45,6 +45,7 @@ export abstract class VcpuApic extends VcpuEvents {
 
   /** Changes LAPIC registers by name: {@link getLapic}, `change`, {@link setLapic}. */
   updateLapic(change: (lapic: LapicState) => void): void {
+    callback(change, 'change')
     const lapic = new LapicState(this.getLapic())
     change(lapic)
     this.setLapic(lapic.bytes)

@@ -23,7 +23,7 @@ import {
 import { check } from './errors.js'
 import { StatsFd } from './stats-fd.js'
 import { uint64 } from './uint64.js'
-import { invalidArgType, object } from './validate.js'
+import { invalidArgType, object, uint32 } from './validate.js'
 import { VcpuMemory } from './vcpu-memory.js'
 
 /** Control of a vCPU. */
@@ -51,7 +51,7 @@ export abstract class VcpuControl extends VcpuMemory {
       KVM_ENABLE_CAP,
       'KVM_ENABLE_CAP',
       (draft) => encodeRawCapability(draft, capability, args),
-      capabilityDetails(capability),
+      capabilityDetails(uint32(capability, 'capability')),
     )
   }
 

@@ -87,7 +87,8 @@ export abstract class VcpuThreads extends VcpuEncryption {
    *
    * @throws AbortError when `signal` is aborted; else what {@link join} rejects with.
    */
-  async *exits({ signal }: { signal?: AbortSignal } = {}): AsyncGenerator<Exit, void, void> {
+  async *exits(options: { signal?: AbortSignal } = {}): AsyncGenerator<Exit, void, void> {
+    const { signal } = object(options, 'options')
     if (signal !== undefined && instance(signal, 'options.signal', AbortSignal).aborted) {
       throw new AbortError(signal)
     }
@@ -153,7 +154,8 @@ export abstract class VcpuThreads extends VcpuEncryption {
    *
    * @throws KvmError `EEXIST` the second time.
    */
-  startTrace({ capacity = 65_536 }: { capacity?: number } = {}): ExitTrace {
+  startTrace(options: { capacity?: number } = {}): ExitTrace {
+    const { capacity = 65_536 } = object(options, 'options')
     integer(capacity, 'options.capacity', 2, 2 ** 24)
     if (capacity & (capacity - 1)) {
       throw outOfRange('options.capacity', 'a power of two', capacity)

@@ -96,7 +96,7 @@ export abstract class VmFile extends KvmFile {
         encodeRawCapability(draft, capability, args)
         size = decodeKvmEnableCap(draft, 0).args[0]!
       },
-      capabilityDetails(capability),
+      capabilityDetails(uint32(capability, 'capability')),
     )
     this.#noteEnabled(capability, size)
     return result
