@@ -1,5 +1,6 @@
 // What a vCPU's exits amount to, in a page that JavaScript reads without a call: how many of each
-// reason, and when asked for, how long. src/core/exit-statistics.ts and exit-trace.ts know the layouts.
+// reason, and when asked for, how long. src/core/exit-statistics.ts and exit-trace.ts know the
+// layouts.
 #pragma once
 
 #include <x86intrin.h>
@@ -16,7 +17,7 @@ struct ExitCounts {
   uint32_t flags;  // JavaScript writes it, at any time
   uint32_t padding[15];
   uint64_t exits[kExitReasons];
-  uint64_t answered[kExitReasons];  // of them, by the exit table
+  uint64_t answered[kExitReasons];       // of them, by the exit table
   uint64_t guest_ticks[kExitReasons];    // in the guest, until an exit of that reason
   uint64_t outside_ticks[kExitReasons];  // from there to the next entry
 };

@@ -28,14 +28,15 @@ Result Vcpu::create(Vm& vm, uint32_t vcpu_id, Ref<Vcpu>* out) {
   if (fd < 0) return fd;
   Ref<Mapping> page =
       Mapping::map(static_cast<int>(fd), vm.vcpu_mmap_size(), PROT_READ | PROT_WRITE, MAP_SHARED);
-  Ref<Mapping> counts = Mapping::map(-1, sizeof(ExitCounts), PROT_READ | PROT_WRITE,
-                                     MAP_PRIVATE | MAP_ANONYMOUS);
+  Ref<Mapping> counts =
+      Mapping::map(-1, sizeof(ExitCounts), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS);
   if (!page || !counts) {
     Result error = -errno;
     ::close(static_cast<int>(fd));
     return error;
   }
-  *out = Ref<Vcpu>::adopt(new Vcpu(static_cast<int>(fd), vcpu_id, vm, std::move(page), std::move(counts)));
+  *out = Ref<Vcpu>::adopt(
+      new Vcpu(static_cast<int>(fd), vcpu_id, vm, std::move(page), std::move(counts)));
   Result xsave = checked_ioctl(vm.fd(), kCheckExtension, kCapXsave2);
   if (xsave > 0) (*out)->xsave_size_ = std::max(kXsaveSize, static_cast<size_t>(xsave));
   return 0;
