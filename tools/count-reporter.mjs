@@ -1,5 +1,5 @@
 // A vitest reporter that leaves what CI counts: numbers, and each skipped test with its reason. Give
-// `ctx.skip(reason)` the probed fact; a skip without one fails the count.
+// `ctx.skip(reason)` the probed fact, or name it in the title of what is skipped.
 
 import { writeFileSync } from 'node:fs'
 
