@@ -59,7 +59,7 @@ describe.runIf(offered === 0)('without KVM_CAP_XEN_HVM', () => {
   })
 })
 
-describe.runIf(offered > 0)('with it', () => {
+describe.runIf(offered > 0)(`with KVM_CAP_XEN_HVM (this KVM offers ${offered})`, () => {
   const attribute = (type: number, u: object) => {
     vm.xenHvmSetAttr({ type, u })
     return vm.xenHvmGetAttr(type).u
