@@ -76,8 +76,9 @@ Watchdog& Watchdog::instance() {
 }
 
 Result Watchdog::start() {
-  event_ = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-  if (event_ < 0) return -errno;
+  int event = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  if (event < 0) return -errno;
+  event_.store(event);
   sigset_t all, previous;
   ::sigfillset(&all);
   ::pthread_sigmask(SIG_SETMASK, &all, &previous);
@@ -91,7 +92,8 @@ Result Watchdog::start() {
       this);
   ::pthread_sigmask(SIG_SETMASK, &previous, nullptr);
   if (error != 0) {
-    ::close(std::exchange(event_, -1));
+    event_.store(-1);
+    ::close(event);
     return -error;
   }
   ::pthread_setname_np(thread, "kvm-watchdog");
@@ -101,7 +103,7 @@ Result Watchdog::start() {
 
 Result Watchdog::watch(Vcpu& vcpu) {
   std::lock_guard<std::mutex> lock(mutex_);
-  if (event_ < 0) {
+  if (event_.load() < 0) {
     if (Result error = start()) return error;
   }
   watched_.push_back({&vcpu, 0});
@@ -117,7 +119,7 @@ void Watchdog::unwatch(Vcpu& vcpu) {
 
 void Watchdog::wake() {
   uint64_t one = 1;
-  [[maybe_unused]] ssize_t written = ::write(event_, &one, sizeof(one));
+  [[maybe_unused]] ssize_t written = ::write(event_.load(), &one, sizeof(one));
 }
 
 // Ends what is overdue and, at a tick, slices that have lasted since the one before. Whether any
@@ -140,7 +142,8 @@ bool Watchdog::look(std::chrono::steady_clock::time_point now, bool tick,
 void Watchdog::loop() {
   using Clock = std::chrono::steady_clock;
   constexpr auto kTick = std::chrono::milliseconds(kTickMs);
-  pollfd event{event_, POLLIN, 0};
+  const int fd = event_.load();
+  pollfd event{fd, POLLIN, 0};
   auto next_tick = Clock::now() + kTick;
   for (;;) {
     sleeping_.store(true, std::memory_order_seq_cst);
@@ -158,7 +161,7 @@ void Watchdog::loop() {
     ::ppoll(&event, 1, active ? &timeout : nullptr, nullptr);
     sleeping_.store(false, std::memory_order_relaxed);
     uint64_t drained;
-    [[maybe_unused]] ssize_t read = ::read(event_, &drained, sizeof(drained));
+    [[maybe_unused]] ssize_t read = ::read(fd, &drained, sizeof(drained));
     if (!active) next_tick = Clock::now() + kTick;
   }
 }

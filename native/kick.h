@@ -51,7 +51,7 @@ class Watchdog {
   };
   std::mutex mutex_;  // guards watched_
   std::vector<Watched> watched_;
-  int event_ = -1;  // an eventfd: what wakes the thread
+  std::atomic<int> event_{-1};  // an eventfd: what wakes the thread
   // Of the class and not of the instance: read at every entry, it must not cost a call.
   static inline std::atomic<bool> sleeping_{false};
 };
