@@ -13,6 +13,11 @@ test('two Workers load the package at once, use it, and leave nothing behind', a
   expect({ stdout, stderr }).toEqual({ stdout: '0 0\n0 0\n0 0\n', stderr: '' })
 })
 
+test('three threads that use and close the same guest at once', async () => {
+  const { stdout, stderr } = await run(process.execPath, ['--expose-gc', fixture('hammer'), '30'])
+  expect({ stdout, stderr }).toEqual({ stdout: 'clean\n', stderr: '' })
+})
+
 test('what a Worker sends of guest memory outlives the Worker', async () => {
   const args = ['--expose-gc', fixture('views-outlive-worker')]
   const { stdout, stderr } = await run(process.execPath, args)
