@@ -4,6 +4,10 @@
  * @packageDocumentation
  */
 
+export {
+  type StartProcessorsOptions,
+  startApplicationProcessors,
+} from './core/application-processors.js'
 export type {
   CapabilityParameters,
   NoArguments,

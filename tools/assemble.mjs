@@ -1,13 +1,25 @@
 // Turns a guest's assembly into TypeScript: the bytes, each line under its source. What is committed
 // is what runs; a test assembles again and compares.
 //
-//   node tools/assemble.mjs examples/guests/smp.S 0x9000 > examples/guests/smp.ts
+//   npm run assemble
 
 import { execFileSync } from 'node:child_process'
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
 import { pathToFileURL } from 'node:url'
+
+const root = join(import.meta.dirname, '..')
+
+/** Every guest that is written in assembly, and where it is loaded. */
+export const GUESTS = [
+  { source: 'examples/guests/smp.S', gpa: 0x9000 },
+  { source: 'test/helpers/guests/interrupted.S', gpa: 0x9000 },
+  { source: 'test/helpers/guests/vectors.S', gpa: 0x9000 },
+].map(({ source, gpa }) => ({ source: join(root, source), gpa }))
+
+/** @param {string} source @returns {string} the TypeScript beside it */
+export const moduleOf = (source) => source.replace(/\.S$/, '.ts')
 
 /**
  * @param {string} source path of a .S file
@@ -85,5 +97,5 @@ export const image: Uint8Array = Buffer.from(lines.join(''), 'hex')
 }
 
 if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
-  process.stdout.write(assemble(process.argv[2] ?? '', Number(process.argv[3])))
+  for (const { source, gpa } of GUESTS) writeFileSync(moduleOf(source), assemble(source, gpa))
 }

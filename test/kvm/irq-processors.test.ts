@@ -1,9 +1,11 @@
 // Application processors by INIT and SIPI, with APIC ids above 255, and interrupts to each.
 
-import { expect, test } from 'vitest'
-import { GsiRouting, IrqFd } from '../../src/index.js'
-import { encodeMsi } from '../../src/x86/index.js'
+import { describe, expect, test } from 'vitest'
+import { GsiRouting, IrqFd, startApplicationProcessors, type Vm } from '../../src/index.js'
+import { encodeIpi, encodeMsi, startupVector } from '../../src/x86/index.js'
+import { layout } from '../helpers/guests/vectors.js'
 import { capability } from '../helpers/probe.js'
+import { codeOf } from '../helpers/thrown.js'
 import {
   done,
   enableX2apic,
@@ -14,33 +16,35 @@ import {
 import { waitUntil } from '../helpers/wait-until.js'
 
 const ICR = 0x830
-const ALL_BUT_SELF = 0xc_0000
-const INIT = 0x4500
-const SIPI = 0x4609
 const LAST = 287
+const toOthers = { shorthand: 'allExcludingSelf' } as const
 
 const wide = capability('KVM_CAP_X2APIC_API') > 0 && capability('KVM_CAP_MAX_VCPU_ID') > LAST + 13
+/** Ids of 32 bits, and 255 an id like any other. */
+const wideIds = (vm: Vm) => vm.enableCap('KVM_CAP_X2APIC_API', { flags: 3 })
 
 test.runIf(wide)(
   '287 application processors, ids above 255, an IPI and a message to each',
   async () => {
     // One of them far beyond the others.
     const ids = Array.from({ length: LAST }, (_, i) => (i + 1 === LAST ? 300 : i + 1))
-    const ipis = ids.map((id) => writeMsr(ICR, (BigInt(id) << 32n) | 0x4091n))
+    const ipis = ids.map((id) => writeMsr(ICR, encodeIpi({ destination: id, vector: 0x91 })))
     const script = [
       ...enableX2apic(),
-      writeMsr(ICR, ALL_BUT_SELF + INIT),
-      writeMsr(ICR, ALL_BUT_SELF + SIPI),
+      writeMsr(ICR, encodeIpi({ ...toOthers, delivery: 'init' })),
+      writeMsr(
+        ICR,
+        encodeIpi({ ...toOthers, delivery: 'startup', vector: startupVector(layout.gpa) }),
+      ),
       waitForProcessors(ids.length),
       ...ipis,
       done(),
-      writeMsr(ICR, ALL_BUT_SELF + 0x4092),
+      writeMsr(ICR, encodeIpi({ ...toOthers, vector: 0x92 })),
     ]
     using guest = new VectorsGuest({
       report: false,
       script,
-      // Ids of 32 bits, and 255 an id like any other.
-      prepare: (vm) => vm.enableCap('KVM_CAP_X2APIC_API', { flags: 3 }),
+      prepare: wideIds,
     })
     for (const id of ids) guest.addVcpu(id)
     let told = 0
@@ -69,3 +73,57 @@ test.runIf(wide)(
   },
   90_000,
 )
+
+/** The first processor has told the others where the page tables are. */
+function guestWithTables(prepare?: (vm: Vm) => void): VectorsGuest {
+  const guest = new VectorsGuest({ report: false, script: [done()], ...(prepare && { prepare }) })
+  guest.untilDone()
+  return guest
+}
+
+describe.each(['mpState', 'ipi'] as const)('started from outside, by %s', (by) => {
+  const ids = [1, 2, 255, 300]
+
+  test('each begins at the entry, and takes messages', async (context) => {
+    if (!wide) context.skip('no APIC ids above 255 (KVM_CAP_X2APIC_API, KVM_CAP_MAX_VCPU_ID)')
+    using guest = guestWithTables(wideIds)
+    const processors = ids.map((id) => guest.addVcpu(id))
+    startApplicationProcessors(processors.slice(0, 2), layout.gpa, { by })
+    for (const vcpu of processors) vcpu.start(() => {})
+    if (by === 'ipi') startApplicationProcessors(processors.slice(2), layout.gpa, { by })
+    await waitUntil(() => guest.online === (by === 'ipi' ? 4 : 2))
+    for (const id of by === 'ipi' ? ids : ids.slice(0, 2)) {
+      guest.vm.signalMsi(encodeMsi({ destination: id, vector: 0x95 }, 'x2apic'))
+      await waitUntil(() => guest.takenBy(id) === 1)
+    }
+    await Promise.all(processors.map((vcpu) => vcpu.stop()))
+  })
+
+  test('a processor that runs already', async () => {
+    using guest = guestWithTables()
+    const processor = guest.addVcpu(1)
+    startApplicationProcessors([processor], layout.gpa)
+    processor.start(() => {})
+    await waitUntil(() => guest.online === 1)
+    const again = () => startApplicationProcessors([processor], layout.gpa, { by })
+    if (by === 'mpState') expect(codeOf(again)).toBe('ERR_KVM_BUSY')
+    else {
+      again()
+      await waitUntil(() => guest.online === 2)
+    }
+    await processor.stop()
+  })
+})
+
+test('what is no processor, entry or LAPIC is refused', () => {
+  using guest = new VectorsGuest()
+  using stranger = new VectorsGuest({ irqchip: 'none' })
+  expect(codeOf(() => startApplicationProcessors([guest.vcpu], 0x9001))).toBe('ERR_OUT_OF_RANGE')
+  expect(codeOf(() => startApplicationProcessors([guest.vcpu], 0x10_0000))).toBe('ERR_OUT_OF_RANGE')
+  expect(codeOf(() => startApplicationProcessors([{} as never], 0))).toBe('ERR_INVALID_ARG_TYPE')
+  expect(codeOf(() => startApplicationProcessors([], 0, { by: 'x' as never }))).toBe(
+    'ERR_INVALID_ARG_TYPE',
+  )
+  expect(codeOf(() => startApplicationProcessors([stranger.vcpu], 0))).toBe('EINVAL')
+  expect(codeOf(() => startApplicationProcessors([stranger.vcpu], 0, { by: 'ipi' }))).toBe('EINVAL')
+})

@@ -1,11 +1,9 @@
 // The demo's guest: four processors, INIT/SIPI, timer interrupts, the serial port, its own end.
 
 import { execFile } from 'node:child_process'
-import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { expect, test } from 'vitest'
-import { assemble } from '../../tools/assemble.mjs'
 
 const root = join(import.meta.dirname, '..', '..')
 
@@ -18,10 +16,4 @@ test('the demo ends by itself, all four processors having reported', async () =>
     expect(stdout).toContain(`processor ${id} took its timer interrupts`)
   }
   expect(stdout).toMatch(/All done\. Bye!\n\nThe guest ended with status 0/)
-})
-
-test('the bytes that run are those of the assembly', () => {
-  const folder = join(root, 'examples', 'guests')
-  const committed = readFileSync(join(folder, 'smp.ts'), 'utf8')
-  expect(assemble(join(folder, 'smp.S'), 0x9000)).toBe(committed)
 })

@@ -9,6 +9,7 @@ import {
   encodeBits,
   knownBits,
 } from '../../src/x86/bitfields.js'
+import { encodeIpi, startupVector } from '../../src/x86/ipi.js'
 import * as fields from '../../src/x86/lapic-fields.js'
 import {
   LAPIC_REGISTERS,
@@ -199,5 +200,24 @@ describe('interrupt messages', () => {
     expect(() => decodeMsi({ address_lo: 0xfee00000, address_hi: 0, data: 0x300 })).toThrow(
       outOfRange,
     )
+  })
+})
+
+describe('interprocessor interrupts', () => {
+  it('have the values of the manuals', () => {
+    const others = { shorthand: 'allExcludingSelf' } as const
+    expect(encodeIpi({ ...others, delivery: 'init' })).toBe(0xc_4500n)
+    const vector = startupVector(0x9_f000)
+    expect(encodeIpi({ ...others, delivery: 'startup', vector }, 'xapic')).toBe(0xc_469fn)
+    expect(encodeIpi({ destination: 300, vector: 0x91 })).toBe(0x12c_0000_4091n)
+    expect(encodeIpi({ destination: 5, vector: 0x91 }, 'xapic')).toBe(0x0500_0000_0000_4091n)
+  })
+
+  it('are refused when they are none', () => {
+    expect(() => encodeIpi({ vector: 0x91 })).toThrow(outOfRange)
+    expect(() => encodeIpi({ destination: 256, vector: 0x91 }, 'xapic')).toThrow(outOfRange)
+    expect(() => encodeIpi({ destination: 0, vector: 256 })).toThrow(outOfRange)
+    expect(() => startupVector(0x10_0000)).toThrow(outOfRange)
+    expect(() => startupVector(0x800)).toThrow(outOfRange)
   })
 })
