@@ -120,9 +120,9 @@ export type {
   XenSharedInfo,
 } from './core/vm-xen.js'
 export { type SunkWrite, WriteSink, type WriteSinkOptions } from './core/write-sink.js'
+export type { FirmwareBoot, FlatBoot, Image, KernelBoot, MachineBoot } from './machine/boot.js'
 export {
   Machine,
-  type MachineBoot,
   type MachineEnd,
   type MachineOptions,
 } from './machine/machine.js'

@@ -50,13 +50,13 @@ export interface CpuBootState {
 }
 
 /** The convention by which the guest is entered. */
-export type BootProtocol = 'linux64' | 'pvh' | 'flat'
+export type BootProtocol = 'linux64' | 'pvh' | 'multiboot' | 'flat' | 'firmware'
 
 /** The result of every loader: how to start the boot processor and what now lies where. */
 export interface BootState extends CpuBootState {
   readonly protocol: BootProtocol
   /** Everything that was placed in guest memory, ascending by address. */
   readonly placements: readonly Placement[]
-  /** The memory map that the guest was given; empty for a flat image. */
+  /** The memory map that the guest was given; empty for a flat image or firmware. */
   readonly memoryMap: readonly MemoryMapEntry[]
 }

@@ -50,8 +50,10 @@ export {
   readElfNotes,
 } from './elf.js'
 export { type ElfProtocol, loadElf64 } from './elf64.js'
+export { FIRMWARE_MAX_SIZE, type FirmwareState, loadFirmware } from './firmware.js'
 export { type FlatImage, loadFlat } from './flat.js'
 export { type InitrdLimits, type InitrdPlacement, placeInitrd } from './initrd.js'
+export { type KernelLoadOptions, loadKernel } from './kernel.js'
 export * from './layout.js'
 export { type LinuxLoadOptions, loadLinux } from './linux.js'
 export type { LinuxImages } from './linux-options.js'
@@ -63,6 +65,14 @@ export {
   layOutRam,
   type MemoryMapEntry,
 } from './memory-map.js'
+export {
+  isMultiboot,
+  loadMultiboot,
+  MULTIBOOT_BOOTLOADER_MAGIC,
+  MULTIBOOT_HEADER_MAGIC,
+  type MultibootModule,
+  type MultibootOptions,
+} from './multiboot.js'
 export {
   encodePvhStartInfo,
   findPvhEntry,

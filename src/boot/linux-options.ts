@@ -36,11 +36,19 @@ export interface LinuxLoad {
 
 /** Checks the arguments and starts a plan over what the guest will know as RAM. */
 export function beginLinuxLoad(memory: PhysicalMemory, images: LinuxImages): LinuxLoad {
-  const { kernel, initrd, cmdline = '', reservations = [], rsdpGpa = 0 } = images
+  const { kernel, initrd, cmdline = '', reservations, rsdpGpa = 0 } = images
   checkBytes('kernel', kernel)
   if (initrd !== undefined) checkBytes('initrd', initrd)
   checkInteger('rsdpGpa', rsdpGpa, 0, GPA_END - 1)
+  return { kernel, initrd, cmdline, rsdpGpa, ...beginLoad(memory, reservations) }
+}
+
+/** The guest's memory map, and a plan over what it calls RAM. */
+export function beginLoad(
+  memory: PhysicalMemory,
+  reservations: readonly MemoryMapEntry[] = [],
+): { memoryMap: readonly MemoryMapEntry[]; plan: LoadPlan } {
   const memoryMap = createMemoryMap(memory.ranges, reservations)
   const plan = new LoadPlan(memoryMap.filter((entry) => entry.type === E820_TYPE.RAM))
-  return { kernel, initrd, cmdline, rsdpGpa, memoryMap, plan }
+  return { memoryMap, plan }
 }

@@ -1,11 +1,10 @@
 // A whole machine in this process: RAM, vCPU threads, the board, a kernel.
 
-import { readFile } from 'node:fs/promises'
 import type { Duplex } from 'node:stream'
 import {
   type BootState,
+  type FirmwareState,
   layOutRam,
-  loadLinux,
   PC_INTERRUPT_OVERRIDES,
   placeAcpi,
 } from '../boot/index.js'
@@ -20,23 +19,13 @@ import { handleIo, handleMmio } from '../devices/index.js'
 import {
   KVM_CAP_SET_IDENTITY_MAP_ADDR,
   KVM_CAP_SET_TSS_ADDR,
+  KVM_MEM_READONLY,
   KVM_PIT_SPEAKER_DUMMY,
 } from '../uapi/index.js'
+import { type MachineBoot, readBoot } from './boot.js'
 import { guestCpuid } from './guest-cpuid.js'
 import { memorySize } from './memory-size.js'
 import { Platform } from './platform.js'
-
-/** What to boot: each image as a path or as its bytes. */
-export interface MachineBoot {
-  /** A Linux bzImage, or an ELF64 vmlinux. */
-  kernel: string | Uint8Array
-  /** An initial RAM disk. */
-  initrd?: string | Uint8Array
-  /** The kernel's command line. */
-  cmdline?: string
-  /** How to enter the kernel; see `LinuxLoadOptions` of node-kvm/boot. */
-  protocol?: 'auto' | 'linux64' | 'pvh'
-}
 
 /** What {@link Machine.create} takes. */
 export interface MachineOptions {
@@ -55,9 +44,9 @@ export interface MachineEnd {
   readonly reason: 'reset' | 'powerOff' | 'stopped'
 }
 
-// The addresses that firmware of PCs leaves to kvm_intel, just below the reset vector's page.
-const IDENTITY_MAP_GPA = 0xfffb_c000
-const TSS_GPA = 0xfffb_d000
+// Four pages for kvm_intel, below the 16 MiB that firmware may take.
+const IDENTITY_MAP_GPA = 0xfeff_c000
+const TSS_GPA = 0xfeff_d000
 
 // KERNEL: KVM connects the timer, ISA interrupt 0, to pin 0 of its IOAPIC and not, as PCs do, to 2.
 const interruptOverrides = PC_INTERRUPT_OVERRIDES.filter(({ irq }) => irq !== 0)
@@ -110,15 +99,14 @@ export class Machine implements AsyncDisposable {
     const { cpus = 1, memory = '256M', boot, holdSerialInput = false } = object(options, 'options')
     integer(cpus, 'cpus', 1, 4096)
     const size = memorySize(memory)
-    const { cmdline, protocol } = object(boot, 'boot')
-    const [kernel, initrd] = await Promise.all([readImage(boot.kernel), readImage(boot.initrd)])
+    const load = await readBoot(boot)
     using kvm = Kvm.open()
     const ram = GuestMemory.create(layOutRam(size))
     let machine: Machine | undefined
     try {
       machine = new Machine(kvm, cpus, ram, holdSerialInput)
       const acpi = placeAcpi(ram, { cpus: machine.vcpus.map(({ id }) => id), interruptOverrides })
-      machine.#start(loadLinux(ram, { kernel: kernel!, initrd, cmdline, protocol, ...acpi }))
+      machine.#start(load(ram, acpi))
       return machine
     } catch (error) {
       await machine?.close()
@@ -132,10 +120,18 @@ export class Machine implements AsyncDisposable {
     return this.#platform.serial.duplex
   }
 
-  #start(state: BootState): void {
+  #start(state: BootState | FirmwareState): void {
+    if ('rom' in state) this.#mapRom(state.rom)
     const [bootstrap] = this.vcpus
     bootstrap!.updateSregs(state.sregs)
     bootstrap!.updateRegs(state.regs)
+  }
+
+  /** The slot keeps the memory of a closed `GuestMemory`. */
+  #mapRom({ gpa, image }: FirmwareState['rom']): void {
+    using rom = GuestMemory.create([{ gpa, size: image.length }])
+    rom.write(gpa, image)
+    this.vm.mapMemory(rom, { firstSlot: this.memory.ranges.length, flags: KVM_MEM_READONLY })
   }
 
   /**
@@ -224,10 +220,6 @@ export class Machine implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close()
   }
-}
-
-async function readImage(image: string | Uint8Array | undefined): Promise<Uint8Array | undefined> {
-  return typeof image === 'string' ? readFile(image) : image
 }
 
 function unexpectedExit(vcpu: Vcpu, exit: Exit): KvmError {

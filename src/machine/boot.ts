@@ -1,0 +1,95 @@
+// What a machine boots: reads the images and hands them to the loader of their kind.
+
+import { readFile } from 'node:fs/promises'
+import {
+  type AcpiTables,
+  type BootMode,
+  type BootState,
+  type FirmwareState,
+  type KernelLoadOptions,
+  loadFirmware,
+  loadFlat,
+  loadKernel,
+} from '../boot/index.js'
+import { invalidArgType, list, object } from '../core/validate.js'
+import type { PhysicalMemory } from '../x86/index.js'
+
+/** An image, as a path or as its bytes. */
+export type Image = string | Uint8Array
+
+/** A kernel, entered the way that it asks for. */
+export interface KernelBoot {
+  /** A Linux bzImage, an ELF64 vmlinux, or a multiboot kernel. */
+  kernel: Image
+  /** An initial RAM disk. A multiboot kernel gets it as its first module. */
+  initrd?: Image
+  /** The kernel's command line. */
+  cmdline?: string
+  /** More files for a multiboot kernel, each with the string that goes with it. */
+  modules?: readonly { image: Image; cmdline?: string }[]
+  /** How to enter the kernel; see `KernelLoadOptions` of node-kvm/boot. */
+  protocol?: 'auto' | 'linux64' | 'pvh' | 'multiboot'
+}
+
+/** Raw code at an address. */
+export interface FlatBoot {
+  flat: Image
+  /** Guest-physical address of its first byte. */
+  gpa: number
+  /** The processor's mode at the first instruction; see `FlatImage` of node-kvm/boot. */
+  mode: BootMode
+  /** Address of the first instruction. Default `gpa`. */
+  entry?: number
+  /** Default 0. */
+  stackPointer?: number
+}
+
+/** A firmware image, started at the reset vector; it ends at 4 GiB and finds the rest itself. */
+export interface FirmwareBoot {
+  firmware: Image
+}
+
+/** What {@link Machine.create} boots. */
+export type MachineBoot = KernelBoot | FlatBoot | FirmwareBoot
+
+/** The same with every image in memory, as often to be loaded as the machine is reset. */
+export type Loader = (memory: PhysicalMemory, acpi: AcpiTables) => BootState | FirmwareState
+
+/** Reads the images of `boot`. */
+export async function readBoot(boot: MachineBoot): Promise<Loader> {
+  object(boot, 'boot')
+  if ('firmware' in boot) {
+    const image = await readImage(boot.firmware, 'boot.firmware')
+    return (memory) => loadFirmware(memory, image)
+  }
+  if ('flat' in boot) {
+    const image = await readImage(boot.flat, 'boot.flat')
+    return (memory) => loadFlat(memory, { ...boot, image })
+  }
+  const load = await readKernel(boot)
+  return (memory, { rsdpGpa, reservations }) =>
+    loadKernel(memory, { ...load, rsdpGpa, reservations })
+}
+
+async function readKernel(boot: KernelBoot): Promise<KernelLoadOptions> {
+  const { cmdline, protocol } = boot
+  const modules = list(boot.modules ?? [], 'boot.modules')
+  const [kernel, initrd, ...files] = await Promise.all([
+    readImage(boot.kernel, 'boot.kernel'),
+    boot.initrd === undefined ? undefined : readImage(boot.initrd, 'boot.initrd'),
+    ...modules.map(({ image }, i) => readImage(image, `boot.modules[${i}].image`)),
+  ])
+  return {
+    kernel,
+    initrd,
+    cmdline,
+    protocol,
+    modules: modules.map((module, i) => ({ image: files[i]!, cmdline: module.cmdline })),
+  }
+}
+
+async function readImage(image: Image, name: string): Promise<Uint8Array> {
+  if (typeof image === 'string') return readFile(image)
+  if (image instanceof Uint8Array) return image
+  throw invalidArgType(name, 'a path or a Uint8Array', image)
+}
