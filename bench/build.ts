@@ -28,6 +28,10 @@ export interface Loops {
   exitLoop(guest: CGuest, count: number): number
   /** The same with KVM_RUN replaced by a request that fails. */
   bareLoop(guest: CGuest, count: number): number
+  /** Nanoseconds out of KVM_RUN for each exit that this thread answers to a vCPU's thread. */
+  handoff(guest: CGuest, busy: boolean, times: Float64Array): void
+  /** Nanoseconds between the answers to a guest that rings an eventfd and waits. */
+  doorbell(guest: CGuest, busy: boolean, times: Float64Array): void
   copyRegs(guest: CGuest, count: number): void
   copySregs(guest: CGuest, count: number): void
 }

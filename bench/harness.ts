@@ -102,7 +102,8 @@ class Series {
   }
 }
 
-function quantile(values: readonly number[], q: number): number {
+/** The value that a part `q` of them does not exceed. */
+export function quantile(values: readonly number[], q: number): number {
   const sorted = Float64Array.from(values).sort()
   const at = (sorted.length - 1) * q
   const low = sorted[Math.floor(at)]!

@@ -12,10 +12,12 @@ import { type Report, toJson, toTable } from './report.js'
 
 const benchmarks: Record<string, () => Promise<{ benchmark: Benchmark }>> = {
   exit: () => import('./exit.js'),
+  threads: () => import('./threads.js'),
 }
 /** Parts that another benchmark runs in a process of their own. */
 const parts: typeof benchmarks = {
   'exit-bare': () => import('./exit-bare.js'),
+  'table-bare': () => import('./table-bare.js'),
 }
 
 const QUICK: Effort = { blockMs: 0.5, pairs: 100, rounds: 5, warmUpMs: 300 }

@@ -1,7 +1,7 @@
 // What a benchmark says: figures beside goals, as a table for people or as JSON.
 
 import { availableParallelism, cpus } from 'node:os'
-import type { Comparison } from './harness.js'
+import { type Comparison, quantile } from './harness.js'
 
 /** At most so much more than C. */
 export interface Goal {
@@ -30,10 +30,30 @@ export interface AllocationRow {
   met: boolean
 }
 
+/** Of many durations, in nanoseconds. */
+export interface Quantiles {
+  p50: number
+  p90: number
+  p99: number
+}
+
+/** Durations that vary too much for their mean to say anything. */
+export interface LatencyRow {
+  id: string
+  what: string
+  /** Of one side. */
+  samples: number
+  c: Quantiles
+  ours: Quantiles
+  goal?: { p50Us: number }
+  met?: boolean
+}
+
 /** What a benchmark found. */
 export interface Report {
   rows: Row[]
   allocations: AllocationRow[]
+  latencies?: LatencyRow[]
 }
 
 /** Puts a comparison beside its goal. */
@@ -62,6 +82,23 @@ export function allocationRow(
     goal,
     met: each !== null && each <= 0,
   }
+}
+
+/** Puts durations beside their goal. */
+export function latencyRow(
+  id: string,
+  what: string,
+  c: readonly number[],
+  ours: readonly number[],
+  goal?: { p50Us: number },
+): LatencyRow {
+  const of = (times: readonly number[]): Quantiles => ({
+    p50: quantile(times, 0.5),
+    p90: quantile(times, 0.9),
+    p99: quantile(times, 0.99),
+  })
+  const row = { id, what, samples: ours.length, c: of(c), ours: of(ours) }
+  return goal === undefined ? row : { ...row, goal, met: row.ours.p50 <= goal.p50Us * 1000 }
 }
 
 /** One object with everything. */
@@ -93,7 +130,19 @@ export function toTable(name: string, report: Report): string {
     const each = bytesPerOperation === null ? '' : `, ${bytesPerOperation.toFixed(1)} each`
     text.push('', `${what}: ${operations} operations, ${found}${each}  ${verdict(met)}`)
   }
+  if (report.latencies !== undefined) text.push('', ...latencyLines(report.latencies))
   return text.join('\n')
+}
+
+function latencyLines(rows: readonly LatencyRow[]): string[] {
+  const lines = [['us: p50, p90, p99', 'C', '', '', 'ours', '', '', 'goal for p50', '']]
+  for (const { what, c, ours, goal, met } of rows) {
+    const figures = [c, ours].flatMap(({ p50, p90, p99 }) =>
+      [p50, p90, p99].map((time) => (time / 1000).toFixed(1)),
+    )
+    lines.push([what, ...figures, goal === undefined ? '' : `≤ ${goal.p50Us}`, verdict(met)])
+  }
+  return align(lines)
 }
 
 function signed(value: number): string {

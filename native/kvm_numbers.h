@@ -38,6 +38,7 @@ constexpr uint32_t kTdxCommands = 0x1000;
 constexpr unsigned long kRun = 0xae80;
 constexpr uint32_t kCapXsave2 = 208;
 constexpr uint32_t kExitIo = 2;
+constexpr uint32_t kExitHlt = 5;
 constexpr uint32_t kExitMmio = 6;
 constexpr uint32_t kExitIntr = 10;
 constexpr uint32_t kExitMemoryFault = 39;
@@ -137,6 +138,9 @@ struct RunPage {
   uint32_t exit_reason;
 };
 static_assert(offsetof(RunPage, exit_reason) == 8, "layout of struct kvm_run");
+
+// bench/: how many runs are left, in a part of the page that the kernel does not use.
+constexpr size_t kBareRunsLeft = 3840;
 
 // What follows at kExitFields, by the reason.
 constexpr size_t kExitFields = 32;

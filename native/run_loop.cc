@@ -164,7 +164,7 @@ void VcpuThread::end(Result status) {
     ended_ = true;
     cpu_time_ns_ = to_ns(used);
     // What was asked of this thread must not end a run of the next one.
-    vcpu_->withdraw(Vcpu::kStop | Vcpu::kPause);
+    vcpu_->withdraw(Vcpu::kStop | Vcpu::kPause | Vcpu::kKick);
   }
   queue_->push({Ref<VcpuThread>(this), status, ThreadEvent::kEnded});
 }

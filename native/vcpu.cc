@@ -107,11 +107,7 @@ Result Vcpu::run_answered() {
         break;
     }
     meter_.answered();
-    meter_.enter();
-    Result result = direct_ioctl(fd(), kRun, 0);
-    if (result != 0) result = run_on(result);
-    meter_.exit(result == 0 ? page()->exit_reason : kExitIntr, run_page_->data());
-    if (result != 0) return result;
+    if (Result result = enter_guest()) return result;
   }
 }
 

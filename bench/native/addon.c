@@ -6,6 +6,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "handoff.h"
 #include "loops.h"
 
 static napi_value number(napi_env env, double value) {
@@ -101,6 +102,32 @@ static napi_value bound_copy_sregs(napi_env env, napi_callback_info info) {
   return NULL;
 }
 
+// (guest, busy, times): as many exits as there is room for in the Float64Array.
+static napi_value measure(napi_env env, napi_callback_info info,
+                          int (*function)(struct guest *, uint32_t, bool, double *)) {
+  size_t argc = 3, length = 0;
+  napi_value argv[3];
+  void *guest = NULL, *times = NULL;
+  bool busy = false;
+  napi_get_cb_info(env, info, &argc, argv, NULL, NULL);
+  if (napi_get_value_external(env, argv[0], &guest) != napi_ok ||
+      napi_get_value_bool(env, argv[1], &busy) != napi_ok ||
+      napi_get_typedarray_info(env, argv[2], NULL, &length, &times, NULL, NULL) != napi_ok) {
+    napi_throw_type_error(env, NULL, "expected a guest, a boolean and a Float64Array");
+  } else if (function(guest, (uint32_t)length, busy, times) != 0) {
+    napi_throw_error(env, NULL, strerror(errno));
+  }
+  return NULL;
+}
+
+static napi_value bound_handoff(napi_env env, napi_callback_info info) {
+  return measure(env, info, handoff);
+}
+
+static napi_value bound_doorbell(napi_env env, napi_callback_info info) {
+  return measure(env, info, doorbell);
+}
+
 NAPI_MODULE_INIT() {
   const struct {
     const char *name;
@@ -109,7 +136,8 @@ NAPI_MODULE_INIT() {
       {"cpuTime", cpu_time},           {"wallTime", wall_time},
       {"createGuest", create_guest},   {"exitLoop", bound_exit_loop},
       {"bareLoop", bound_bare_loop},   {"copyRegs", bound_copy_regs},
-      {"copySregs", bound_copy_sregs},
+      {"copySregs", bound_copy_sregs}, {"handoff", bound_handoff},
+      {"doorbell", bound_doorbell},
   };
   for (size_t i = 0; i < sizeof exported / sizeof *exported; i++) {
     napi_value function = NULL;

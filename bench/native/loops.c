@@ -20,6 +20,27 @@ static const write_handler port_handlers[0x10000] = {
 static const write_handler mmio_handlers[MMIO_SIZE] = {
     [0x00] = add, [0x10] = add_twice, [0x20] = subtract, [0x30] = count_one};
 
+// The ports of READ_LOOP: a constant, and registers in memory that another thread may write.
+typedef uint32_t (*read_handler)(void);
+static uint32_t registers = 0x5a5a5a5a;
+static uint32_t read_constant(void) { return 0x12345678; }
+static uint32_t read_register(void) { return __atomic_load_n(&registers, __ATOMIC_RELAXED); }
+static const read_handler port_readers[0x10000] = {
+    [0x10] = read_constant, [0x20] = read_register, [0x80] = read_constant, [0x3f8] = read_register};
+
+static void store(uint8_t *data, uint32_t size, uint32_t value) {
+  switch (size) {
+    case 1:
+      *data = value;
+      break;
+    case 2:
+      *(uint16_t *)data = value;
+      break;
+    default:
+      *(uint32_t *)data = value;
+  }
+}
+
 static uint32_t load(const uint8_t *data, uint32_t size) {
   switch (size) {
     case 1:
@@ -31,9 +52,15 @@ static uint32_t load(const uint8_t *data, uint32_t size) {
   }
 }
 
-static int handle_io(const struct kvm_run *run) {
+static int handle_io(struct kvm_run *run) {
+  if (run->io.direction == KVM_EXIT_IO_IN) {
+    read_handler reader = port_readers[run->io.port];
+    if (reader == NULL) return -1;
+    store((uint8_t *)run + run->io.data_offset, run->io.size, reader());
+    return 0;
+  }
   write_handler handler = port_handlers[run->io.port];
-  if (handler == NULL || run->io.direction != KVM_EXIT_IO_OUT) return -1;
+  if (handler == NULL) return -1;
   handler(load((const uint8_t *)run + run->io.data_offset, run->io.size));
   return 0;
 }
@@ -48,7 +75,7 @@ static int handle_mmio(const struct kvm_run *run) {
 
 int64_t exit_loop(struct guest *guest, unsigned long request, uint32_t count) {
   // The kernel writes the page behind the compiler's back, in ioctl(), which it must not see through.
-  const struct kvm_run *run = guest->run;
+  struct kvm_run *run = guest->run;
   sum = 0;
   for (uint32_t i = 0; i < count; i++) {
     if (ioctl(guest->vcpu_fd, request, 0) != 0 && request == KVM_RUN) return -1;
