@@ -34,6 +34,8 @@ export interface Loops {
   doorbell(guest: CGuest, busy: boolean, times: Float64Array): void
   copyRegs(guest: CGuest, count: number): void
   copySregs(guest: CGuest, count: number): void
+  /** Issues a request on the guest's vCPU, which reads or fills `argument` each time. */
+  ioctlLoop(guest: CGuest, request: number, argument: ArrayBuffer, count: number): void
 }
 
 /** Brings the addons up to date, in a second or two when they are. */

@@ -11,6 +11,7 @@ import type { Effort } from './harness.js'
 import { type Report, toJson, toTable } from './report.js'
 
 const benchmarks: Record<string, () => Promise<{ benchmark: Benchmark }>> = {
+  api: () => import('./api.js'),
   exit: () => import('./exit.js'),
   threads: () => import('./threads.js'),
 }

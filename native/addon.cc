@@ -139,7 +139,8 @@ Napi::Value find_object(Info info) {
 // SAFETY: the memory is ours and not V8's: whoever detaches the buffers blinds JavaScript, but what
 // native code reads and writes stays mapped.
 bool share_memory(Napi::Env env, Environment& environment, Napi::Object exports) {
-  Ref<Mapping> memory = Mapping::map(-1, kScratchSize + sizeof(uint32_t), PROT_READ | PROT_WRITE,
+  constexpr size_t kChosenSize = kChosenWords * sizeof(uint32_t);
+  Ref<Mapping> memory = Mapping::map(-1, kScratchSize + kChosenSize, PROT_READ | PROT_WRITE,
                                      MAP_PRIVATE | MAP_ANONYMOUS);
   if (!memory) {
     Napi::Error::New(env, "out of memory").ThrowAsJavaScriptException();
@@ -148,10 +149,11 @@ bool share_memory(Napi::Env env, Environment& environment, Napi::Object exports)
   environment.scratch = memory->data();
   environment.chosen = reinterpret_cast<const uint32_t*>(memory->data() + kScratchSize);
   Napi::Value scratch = external_buffer(env, memory, 0, kScratchSize, {});
-  Napi::Value chosen = external_buffer(env, memory, kScratchSize, sizeof(uint32_t), {});
+  Napi::Value chosen = external_buffer(env, memory, kScratchSize, kChosenSize, {});
   if (env.IsExceptionPending()) return false;
   exports.Set("scratch", scratch);
-  exports.Set("chosen", Napi::Uint32Array::New(env, 1, chosen.As<Napi::ArrayBuffer>(), 0));
+  exports.Set("chosen",
+              Napi::Uint32Array::New(env, kChosenWords, chosen.As<Napi::ArrayBuffer>(), 0));
   environment.memory = std::move(memory);
   return true;
 }
@@ -160,7 +162,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   auto* environment = new Environment;
   env.SetInstanceData(environment);
   if (!share_memory(env, *environment, exports)) return exports;
-  add_run_function(env, exports);
+  add_environment_functions(env, exports);
   const auto add = [&](const char* name, Napi::Value (*function)(Info)) {
     exports.Set(name, Napi::Function::New(env, function, name));
   };

@@ -86,6 +86,31 @@ napi_value bound_run(napi_env env, napi_callback_info info) {
   return result == 0 ? nullptr : number(env, result);
 }
 
+Result issue(Vcpu& vcpu, const Environment& environment) {
+  const Request* request = find_request(environment.chosen[1], kScopeVcpu);
+  if (request == nullptr || (request->flags & (kHasPointers | kReturnsFd)) ||
+      request->number == kRun || request->number == kEnableCap) {
+    return kUnknownRequest;
+  }
+  if (request->arg != ArgKind::kPointer) return vcpu.call(request->number, 0);
+  if (!fits(*request, environment.scratch, kScratchSize, vcpu.xsave_size())) {
+    return kBufferTooSmall;
+  }
+  return vcpu.call(request->number, reinterpret_cast<unsigned long>(environment.scratch));
+}
+
+// A request of a vCPU, without an argument or with one in the scratch memory. Returns nothing for
+// 0.
+napi_value bound_issue(napi_env env, napi_callback_info info) {
+  void* data = nullptr;
+  napi_get_cb_info(env, info, nullptr, nullptr, nullptr, &data);
+  const auto& environment = *static_cast<Environment*>(data);
+  // SAFETY: as in bound_run.
+  Vcpu* vcpu = environment.runnable->at(*environment.chosen);
+  Result result = vcpu == nullptr ? kClosed : issue(*vcpu, environment);
+  return result == 0 ? nullptr : number(env, result);
+}
+
 napi_value bound_kick(napi_env env, napi_callback_info info) {
   void* data = nullptr;
   napi_get_cb_info(env, info, nullptr, nullptr, nullptr, &data);
@@ -134,15 +159,19 @@ void add_slot(Napi::Env env, Napi::Object holder, Vcpu* vcpu) {
 
 }  // namespace
 
-void add_run_function(Napi::Env env, Napi::Object exports) {
+void add_environment_functions(Napi::Env env, Napi::Object exports) {
   Environment& environment = *env_data(env);
   environment.tid = current_tid();
   environment.runnable = Ref<RunTable>::adopt(new RunTable);
-  napi_value function = nullptr;
-  if (napi_create_function(env, "run", NAPI_AUTO_LENGTH, bound_run, &environment, &function) ==
-      napi_ok) {
-    exports.Set("run", Napi::Value(env, function));
-  }
+  const auto add = [&](const char* name, napi_callback callback) {
+    napi_value function = nullptr;
+    if (napi_create_function(env, name, NAPI_AUTO_LENGTH, callback, &environment, &function) ==
+        napi_ok) {
+      exports.Set(name, Napi::Value(env, function));
+    }
+  };
+  add("run", bound_run);
+  add("issue", bound_issue);
 }
 
 void add_bound_functions(Napi::Env env, Napi::Object holder, Object* object) {

@@ -8,8 +8,9 @@
 
 namespace node_kvm {
 
-// run(): the vCPU whose `slot` JavaScript has put into the environment's `chosen`.
-void add_run_function(Napi::Env env, Napi::Object exports);
+// run() and issue(): the vCPU whose `slot`, and the request whose number, JavaScript has put into
+// the environment's `chosen`.
+void add_environment_functions(Napi::Env env, Napi::Object exports);
 
 // ioctl(request, argument?) on every file; kick() on a vCPU, and its `slot`.
 void add_bound_functions(Napi::Env env, Napi::Object holder, Object* object);

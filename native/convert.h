@@ -26,7 +26,7 @@ struct Environment {
   uint8_t* scratch = nullptr;  // where src/core encodes an ioctl's argument, see src/binding.ts
   pid_t tid = 0;               // its thread
   Ref<RunTable> runnable;
-  const uint32_t* chosen = nullptr;  // which of `runnable` to run; JavaScript writes it
+  const uint32_t* chosen = nullptr;  // which of `runnable`, and the request; JavaScript writes it
   Napi::FunctionReference dispatch;
   Ref<ExitQueue> exits;
   uv_async_t* async = nullptr;  // wakes this environment for what `exits` holds
@@ -36,6 +36,7 @@ struct Environment {
   std::unordered_set<VcpuThread*> threads;  // started and not yet joined; each holds a reference
 };
 constexpr size_t kScratchSize = 64 * 1024;
+constexpr size_t kChosenWords = 2;
 
 inline Environment* env_data(napi_env env) { return Napi::Env(env).GetInstanceData<Environment>(); }
 

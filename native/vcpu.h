@@ -29,6 +29,8 @@ class Vcpu final : public File {
   Result run(pid_t tid) { return run_as<kGuest>(tid); }
   // The same on a thread that never runs JavaScript, and so needs no slices.
   Result run_on_own_thread(pid_t tid) { return run_as<kOwnThread>(tid); }
+  // Any other request. THREAD: as run().
+  Result call(unsigned long request, unsigned long arg);
   // Ends the run that is under way; without one, the next run ends at once. THREAD: any.
   void request(uint32_t bits);
   // Takes back what nobody has acted on. THREAD: any.
@@ -137,6 +139,14 @@ inline Result Vcpu::enter_guest() {
   if (result != 0) result = run_on(result);
 #endif
   meter_.exit(result == 0 ? page()->exit_reason : kExitIntr, run_page_->data());
+  return result;
+}
+
+// Inline down to the system call, as run_as(), for the reason that direct_ioctl gives.
+inline Result Vcpu::call(unsigned long request, unsigned long arg) {
+  if (Result error = enter(kCall)) return error;
+  Result result = direct_ioctl(fd(), request, arg);
+  leave(kCall);
   return result;
 }
 

@@ -93,10 +93,15 @@ interface Native extends MemoryNative {
   createVcpu(vm: FileHandle, vcpuId: number): VcpuHandle | number
   regionBuffer(region: Handle, offset: number, length: number, shared: 0 | 1): ArrayBuffer
   runPage(vcpu: VcpuHandle): ArrayBuffer
-  /** The slot of the vCPU that `run` runs. One function for all of them: see native/run_table.h. */
+  /**
+   * The slot of the vCPU that `run` runs and `issue` asks, and the number of the request. One
+   * function for all of them: see native/run_table.h.
+   */
   readonly chosen: Uint32Array
   /** Undefined: the guest exited and the run page says how. Above zero: run bits. Below: an error. */
   readonly run: () => number | undefined
+  /** A struct is in the scratch memory; a plain argument is 0. Undefined stands for the result 0. */
+  readonly issue: () => number | undefined
   setUserMemoryRegion(
     vm: FileHandle,
     slot: number,

@@ -120,6 +120,23 @@ static napi_value measure(napi_env env, napi_callback_info info,
   return NULL;
 }
 
+static napi_value bound_ioctl_loop(napi_env env, napi_callback_info info) {
+  size_t argc = 4, length = 0;
+  napi_value argv[4];
+  void *guest = NULL, *bytes = NULL;
+  uint32_t request = 0, count = 0;
+  napi_get_cb_info(env, info, &argc, argv, NULL, NULL);
+  if (napi_get_value_external(env, argv[0], &guest) != napi_ok ||
+      napi_get_value_uint32(env, argv[1], &request) != napi_ok ||
+      napi_get_arraybuffer_info(env, argv[2], &bytes, &length) != napi_ok ||
+      napi_get_value_uint32(env, argv[3], &count) != napi_ok) {
+    napi_throw_type_error(env, NULL, "expected a guest, a request, an ArrayBuffer and a count");
+  } else if (ioctl_loop(guest, request, bytes, count) != 0) {
+    napi_throw_error(env, NULL, strerror(errno));
+  }
+  return NULL;
+}
+
 static napi_value bound_handoff(napi_env env, napi_callback_info info) {
   return measure(env, info, handoff);
 }
@@ -133,11 +150,10 @@ NAPI_MODULE_INIT() {
     const char *name;
     napi_callback function;
   } exported[] = {
-      {"cpuTime", cpu_time},           {"wallTime", wall_time},
-      {"createGuest", create_guest},   {"exitLoop", bound_exit_loop},
-      {"bareLoop", bound_bare_loop},   {"copyRegs", bound_copy_regs},
-      {"copySregs", bound_copy_sregs}, {"handoff", bound_handoff},
-      {"doorbell", bound_doorbell},
+      {"cpuTime", cpu_time},           {"wallTime", wall_time},       {"createGuest", create_guest},
+      {"exitLoop", bound_exit_loop},   {"bareLoop", bound_bare_loop}, {"copyRegs", bound_copy_regs},
+      {"copySregs", bound_copy_sregs}, {"handoff", bound_handoff},    {"doorbell", bound_doorbell},
+      {"ioctlLoop", bound_ioctl_loop},
   };
   for (size_t i = 0; i < sizeof exported / sizeof *exported; i++) {
     napi_value function = NULL;

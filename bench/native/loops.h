@@ -14,3 +14,6 @@ int64_t exit_loop(struct guest *guest, unsigned long request, uint32_t count);
 // Reads and writes back, `count` times, the registers that travel in the run page.
 void copy_regs(struct guest *guest, uint32_t count);
 void copy_sregs(struct guest *guest, uint32_t count);
+
+// Issues a request on the guest's vCPU, `count` times with the same argument; 0, or -1 with errno set.
+int ioctl_loop(struct guest *guest, unsigned long request, void *argument, uint32_t count);

@@ -48,7 +48,7 @@ export abstract class VcpuRegisters extends VcpuFile {
    */
   getRegs(): KvmRegs {
     this.request(KVM_GET_REGS, 'KVM_GET_REGS')
-    return decodeKvmRegs(this.native.view, 0)
+    return decodeKvmRegs(this.view, 0)
   }
   /**
    * Sets them. An exception that is pending is dropped: restore {@link setVcpuEvents} afterwards.
@@ -56,8 +56,9 @@ export abstract class VcpuRegisters extends VcpuFile {
    * @ioctl KVM_SET_REGS (KVM API 4.12)
    */
   setRegs(regs: KvmRegs): void {
-    object(regs, 'regs')
-    this.send(KVM_SET_REGS, 'KVM_SET_REGS', (draft) => encodeKvmRegs(draft, 0, regs))
+    // No draft: the codec of a flat struct has read every field before it writes the first.
+    encodeKvmRegs(this.view, 0, object(regs, 'regs'))
+    this.request(KVM_SET_REGS, 'KVM_SET_REGS')
   }
 
   /** Changes the registers named, and no others: {@link getRegs} and {@link setRegs} in one. */
@@ -73,7 +74,7 @@ export abstract class VcpuRegisters extends VcpuFile {
    */
   getSregs(): KvmSregs {
     this.request(KVM_GET_SREGS, 'KVM_GET_SREGS')
-    return decodeKvmSregs(this.native.view, 0)
+    return decodeKvmSregs(this.view, 0)
   }
   /**
    * Sets them. Of `interrupt_bitmap` at most one bit has a meaning: that interrupt is injected.
@@ -101,7 +102,7 @@ export abstract class VcpuRegisters extends VcpuFile {
   getSregs2(): KvmSregs2 {
     this.capabilities.require(KVM_CAP_SREGS2)
     this.request(KVM_GET_SREGS2, 'KVM_GET_SREGS2')
-    return decodeKvmSregs2(this.native.view, 0)
+    return decodeKvmSregs2(this.view, 0)
   }
   /**
    * Sets them. With `KVM_SREGS2_FLAGS_PDPTRS_VALID` the pointers are loaded as given; without it KVM

@@ -19,6 +19,7 @@ import {
 } from '../../src/uapi/index.js'
 import { createGuest, type Guest, HALT } from '../helpers/guest.js'
 import { capability, needs, needsNo } from '../helpers/probe.js'
+import { expectMissing } from '../helpers/refusal.js'
 import { codeOf, thrownBy } from '../helpers/thrown.js'
 
 let guest: Guest
@@ -26,13 +27,6 @@ beforeEach(() => {
   guest = createGuest(HALT, { irqchip: true })
 })
 afterEach(() => guest.close())
-
-/** The library misses the capability by name, and the kernel refuses the request, too. */
-function expectMissing(name: string, call: () => unknown, request: number): void {
-  expect(thrownBy(call)).toMatchObject({ code: 'ERR_KVM_CAP_MISSING', capability: name })
-  const code = codeOf(() => guest.vcpu.unsafeIoctl(request, new ArrayBuffer(4096)))
-  expect(code).toMatch(/^(EINVAL|ENOTTY|EOPNOTSUPP|ENXIO)$/)
-}
 
 describe('nested state', () => {
   beforeEach(needs('KVM_CAP_NESTED_STATE'))
@@ -58,10 +52,11 @@ describe('nested state', () => {
 
 test('nested state is missed by name', (context) => {
   needsNo('KVM_CAP_NESTED_STATE')(context)
+  const { vcpu } = guest
   const name = 'KVM_CAP_NESTED_STATE'
   const state = { flags: 0, format: 0, hdr: {}, data: new Uint8Array() }
-  expectMissing(name, () => guest.vcpu.getNestedState(), KVM_GET_NESTED_STATE)
-  expectMissing(name, () => guest.vcpu.setNestedState(state as never), KVM_SET_NESTED_STATE)
+  expectMissing(vcpu, name, KVM_GET_NESTED_STATE, () => vcpu.getNestedState())
+  expectMissing(vcpu, name, KVM_SET_NESTED_STATE, () => vcpu.setNestedState(state as never))
 })
 
 describe('Xen', () => {
@@ -107,10 +102,11 @@ test('Xen is missed by name', (context) => {
   needsNo('KVM_CAP_XEN_HVM')(context)
   const { vcpu, memory } = guest
   const name = 'KVM_CAP_XEN_HVM'
-  expectMissing(name, () => vcpu.xenVcpuGetAttr(6), KVM_XEN_VCPU_GET_ATTR)
+  const [get, set] = [KVM_XEN_VCPU_GET_ATTR, KVM_XEN_VCPU_SET_ATTR]
   const attr = { type: 6, u: { vcpu_id: 1 } }
-  expectMissing(name, () => vcpu.xenVcpuSetAttr(attr), KVM_XEN_VCPU_SET_ATTR)
-  expectMissing(name, () => vcpu.xenVcpuSetInfoMemory(memory, 0), KVM_XEN_VCPU_SET_ATTR)
+  expectMissing(vcpu, name, get, () => vcpu.xenVcpuGetAttr(6))
+  expectMissing(vcpu, name, set, () => vcpu.xenVcpuSetAttr(attr))
+  expectMissing(vcpu, name, set, () => vcpu.xenVcpuSetInfoMemory(memory, 0))
 })
 
 describe('pre-faulting', () => {
@@ -130,9 +126,11 @@ describe('pre-faulting', () => {
 
 test('pre-faulting is missed by name', (context) => {
   needsNo('KVM_CAP_PRE_FAULT_MEMORY')(context)
-  const name = 'KVM_CAP_PRE_FAULT_MEMORY'
-  expectMissing(name, () => guest.vcpu.preFaultMemory(0, 4096), KVM_PRE_FAULT_MEMORY)
-  expectMissing(name, () => guest.vcpu.populateMemory(0, 4096), KVM_PRE_FAULT_MEMORY)
+  const { vcpu } = guest
+  const missing = (call: () => unknown) =>
+    expectMissing(vcpu, 'KVM_CAP_PRE_FAULT_MEMORY', KVM_PRE_FAULT_MEMORY, call)
+  missing(() => vcpu.preFaultMemory(0, 4096))
+  missing(() => vcpu.populateMemory(0, 4096))
 })
 
 describe('TDX commands outside of a TDX guest', () => {

@@ -9,8 +9,10 @@ import {
   GUEST_MEMFD_FLAG_INIT_SHARED,
   GUEST_MEMFD_FLAG_MMAP,
   KVM_MEM_LOG_DIRTY_PAGES,
+  KVM_SET_MEMORY_ATTRIBUTES,
   KVM_X86_SW_PROTECTED_VM,
 } from '../../src/uapi/index.js'
+import { expectMissing } from '../helpers/refusal.js'
 import { codeOf, thrownBy } from '../helpers/thrown.js'
 
 const open: Disposable[] = []
@@ -191,10 +193,8 @@ describe('memory attributes', () => {
     const vm = keep(kvm.createVm(hasProtected ? KVM_X86_SW_PROTECTED_VM : 0))
     const change = { address: 0, size: 0x1000, attributes: 8 }
     if (vm.checkExtension('KVM_CAP_MEMORY_ATTRIBUTES') === 0) {
-      expect(thrownBy(() => vm.setMemoryAttributes(change))).toMatchObject({
-        code: 'ERR_KVM_CAP_MISSING',
-        capability: 'KVM_CAP_MEMORY_ATTRIBUTES',
-      })
+      const set = () => vm.setMemoryAttributes(change)
+      expectMissing(vm, 'KVM_CAP_MEMORY_ATTRIBUTES', KVM_SET_MEMORY_ATTRIBUTES, set)
       return
     }
     vm.setMemoryAttributes(change)

@@ -1,6 +1,7 @@
 // The generated words against the header of the machine that runs the test, as its C compiler sees
 // it. That header may be years older: what it does not know is left out, and what it knows must
-// agree. Compiled as C: as C++ an empty struct has a byte, and request numbers come out wrong.
+// agree. NODE_KVM_HEADERS names another `usr/include`: with that of the kernel that the words come
+// from, nothing is left out. Compiled as C: as C++ an empty struct has a byte, and request numbers come out wrong.
 
 import { execFileSync, spawnSync } from 'node:child_process'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
@@ -16,6 +17,9 @@ interface Claim {
   expression: string
   expected: bigint
 }
+
+const headers = process.env.NODE_KVM_HEADERS
+const includes = headers ? ['-I', headers, '-I', join(headers, 'x86_64-linux-gnu')] : []
 
 const head =
   '#include <linux/errno.h>\n#include <linux/kvm.h>\n#include <linux/kvm_para.h>\n#include <stddef.h>\n#include <stdio.h>\n#include <string.h>\n#define PAGE_SIZE 4096\n'
@@ -33,7 +37,9 @@ afterAll(() => {
 function compile(source: string, args: string[]) {
   const path = join(directory, 'probe.c')
   writeFileSync(path, source)
-  const result = spawnSync('cc', ['-x', 'c', '-w', ...args, path], { encoding: 'utf8' })
+  const result = spawnSync('cc', ['-x', 'c', '-w', ...includes, ...args, path], {
+    encoding: 'utf8',
+  })
   if (result.error) throw new Error(`no C compiler: ${result.error.message}`)
   return result
 }
@@ -133,7 +139,7 @@ describe("the machine's linux/kvm.h", () => {
   it('has structs of the same size', () => {
     const grown = grownStructs()
     const claims = tops
-      .filter((struct) => !grown.has(struct) && !shrunk.has(struct))
+      .filter((struct) => !grown.has(struct) && (headers || !shrunk.has(struct)))
       .map((struct) => ({
         subject: struct,
         expression: `sizeof(struct ${struct})`,

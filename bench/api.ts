@@ -1,0 +1,197 @@
+// The vCPU's own ioctls, every field decoded, against the bare ioctl in C; and the codecs alone.
+
+import { Kvm, type Vcpu } from 'node-kvm'
+import {
+  encodeKvmCpuidEntry2,
+  encodeKvmMsrEntry,
+  encodeKvmRegs,
+  encodeKvmSregs2,
+  KVM_GET_CPUID2,
+  KVM_GET_MSRS,
+  KVM_GET_REGS,
+  KVM_GET_SREGS2,
+  KVM_SET_CPUID2,
+  KVM_SET_MSRS,
+  KVM_SET_REGS,
+  KVM_SET_SREGS2,
+  type KvmCpuidEntry2,
+  StructView,
+} from 'node-kvm/uapi'
+import type { Benchmark, Context } from './benchmark.js'
+import { codecRows } from './codec.js'
+import { createGuest, PORT_LOOP } from './guests.js'
+import { compare } from './harness.js'
+import { type Goal, type Report, type Row, row } from './report.js'
+
+const LEAVES = 100
+const MSRS = 40
+const LIST_HEADER = 8
+
+const REGISTERS: Goal = { extraNs: 150 }
+const SPECIAL: Goal = { extraNs: 500 }
+const LISTS: Goal = { extraNs: 10_000 }
+
+/** One method: how often it is asked is `count`, and `prepared` is what {@link Method.prepare} gave. */
+interface Method<T> {
+  name: string
+  goal: Goal
+  request: number
+  prepare: (vcpu: Vcpu) => T
+  /** The argument of the bare ioctl. */
+  argument: (prepared: T) => ArrayBuffer
+  ours: (vcpu: Vcpu, prepared: T, count: number) => void
+}
+
+/** Registers, CPUID and MSRs by ioctl, and the codecs. */
+export const benchmark: Benchmark = async (context): Promise<Report> => {
+  using kvm = Kvm.open()
+  return { rows: [...methodRows(context, kvm), ...codecRows(context)], allocations: [] }
+}
+
+function methodRows({ loops, effort }: Context, kvm: Kvm): Row[] {
+  const cpuid = leaves(kvm)
+  const setCpuid = listOf(cpuid, 40, encodeKvmCpuidEntry2)
+  const indices = writableMsrs(kvm)
+  const measure = <T>({ name, goal, request, prepare, argument, ours }: Method<T>): Row => {
+    const sides = () => {
+      const vcpu = createGuest(kvm, PORT_LOOP)
+      const guest = loops.createGuest(PORT_LOOP)
+      vcpu.setCpuid2(cpuid)
+      loops.ioctlLoop(guest, KVM_SET_CPUID2, setCpuid, 1)
+      const prepared = prepare(vcpu)
+      const bytes = argument(prepared)
+      return {
+        c: (count: number) => loops.ioctlLoop(guest, request, bytes, count),
+        ours: (count: number) => ours(vcpu, prepared, count),
+      }
+    }
+    return row(name, name, compare(loops, sides, effort), goal)
+  }
+  const getMsrs = (vcpu: Vcpu) => vcpu.getMsrs(indices)
+  return [
+    measure({
+      name: 'getRegs',
+      goal: REGISTERS,
+      request: KVM_GET_REGS,
+      prepare: () => undefined,
+      argument: () => new ArrayBuffer(1024),
+      ours: (vcpu, _, count) => {
+        for (let i = 0; i < count; i++) vcpu.getRegs()
+      },
+    }),
+    measure({
+      name: 'setRegs',
+      goal: REGISTERS,
+      request: KVM_SET_REGS,
+      prepare: (vcpu) => vcpu.getRegs(),
+      argument: (regs) => bytesOf(1024, (view) => encodeKvmRegs(view, 0, regs)),
+      ours: (vcpu, regs, count) => {
+        for (let i = 0; i < count; i++) vcpu.setRegs(regs)
+      },
+    }),
+    measure({
+      name: 'getSregs2',
+      goal: SPECIAL,
+      request: KVM_GET_SREGS2,
+      prepare: () => undefined,
+      argument: () => new ArrayBuffer(1024),
+      ours: (vcpu, _, count) => {
+        for (let i = 0; i < count; i++) vcpu.getSregs2()
+      },
+    }),
+    measure({
+      name: 'setSregs2',
+      goal: SPECIAL,
+      request: KVM_SET_SREGS2,
+      prepare: (vcpu) => vcpu.getSregs2(),
+      argument: (sregs) => bytesOf(1024, (view) => encodeKvmSregs2(view, 0, sregs)),
+      ours: (vcpu, sregs, count) => {
+        for (let i = 0; i < count; i++) vcpu.setSregs2(sregs)
+      },
+    }),
+    measure({
+      name: `getCpuid2, ${LEAVES} leaves`,
+      goal: LISTS,
+      request: KVM_GET_CPUID2,
+      prepare: () => undefined,
+      argument: () => setCpuid.slice(0),
+      ours: (vcpu, _, count) => {
+        for (let i = 0; i < count; i++) vcpu.getCpuid2()
+      },
+    }),
+    measure({
+      name: `setCpuid2, ${LEAVES} leaves`,
+      goal: LISTS,
+      request: KVM_SET_CPUID2,
+      prepare: () => cpuid,
+      argument: () => setCpuid,
+      ours: (vcpu, table, count) => {
+        for (let i = 0; i < count; i++) vcpu.setCpuid2(table)
+      },
+    }),
+    measure({
+      name: `getMsrs, ${indices.length}`,
+      goal: LISTS,
+      request: KVM_GET_MSRS,
+      prepare: getMsrs,
+      argument: (entries) => listOf(entries, 16, encodeKvmMsrEntry),
+      ours: (vcpu, _, count) => {
+        for (let i = 0; i < count; i++) vcpu.getMsrs(indices)
+      },
+    }),
+    measure({
+      name: `setMsrs, ${indices.length}`,
+      goal: LISTS,
+      request: KVM_SET_MSRS,
+      prepare: getMsrs,
+      argument: (entries) => listOf(entries, 16, encodeKvmMsrEntry),
+      ours: (vcpu, entries, count) => {
+        for (let i = 0; i < count; i++) vcpu.setMsrs(entries)
+      },
+    }),
+  ]
+}
+
+/** {@link MSRS} of them, the same one several times where there are fewer. */
+function writableMsrs(kvm: Kvm): number[] {
+  const vcpu = createGuest(kvm, PORT_LOOP)
+  const isWritable = (index: number) => {
+    try {
+      vcpu.setMsrs(vcpu.getMsrs([index]))
+      return true
+    } catch {
+      return false
+    }
+  }
+  const all = kvm.getMsrIndexList().filter(isWritable)
+  return Array.from({ length: MSRS }, (_, i) => all[i % all.length]!)
+}
+
+/** What this KVM supports, made up to {@link LEAVES} with leaves that nothing reads. */
+function leaves(kvm: Kvm): KvmCpuidEntry2[] {
+  const table = kvm.getSupportedCpuid().slice(0, LEAVES)
+  const last = table.at(-1)!
+  for (let leaf = 0x4000_1000; table.length < LEAVES; leaf++)
+    table.push({ ...last, function: leaf })
+  return table
+}
+
+function bytesOf(size: number, put: (view: StructView) => void): ArrayBuffer {
+  const view = new StructView(size)
+  put(view)
+  return view.buffer as ArrayBuffer
+}
+
+/** A count, padding, and the entries: as kvm_cpuid2 and kvm_msrs are. */
+function listOf<T>(
+  entries: readonly T[],
+  size: number,
+  encode: (view: StructView, offset: number, entry: T) => void,
+): ArrayBuffer {
+  return bytesOf(LIST_HEADER + entries.length * size, (view) => {
+    view.u32[0] = entries.length
+    entries.forEach((entry, i) => {
+      encode(view, LIST_HEADER + i * size, entry)
+    })
+  })
+}
