@@ -64,7 +64,11 @@ Result Vm::set_slot(unsigned long ioctl_request, const SlotRequest& request) {
     slots_->regions.erase(request.slot);
   } else {
     slots_->regions[request.slot] = {Ref<Region>(request.memory.region),
-                                     Ref<Region>(request.guest_memfd.region), request.size};
+                                     Ref<Region>(request.guest_memfd.region),
+                                     request.size,
+                                     request.gpa,
+                                     request.memory.offset,
+                                     argument.base.flags};
   }
   return result;
 }
@@ -75,6 +79,44 @@ Result Vm::set_user_memory_region(const SlotRequest& request) {
 
 Result Vm::set_user_memory_region2(const SlotRequest& request) {
   return set_slot(kSetUserMemoryRegion2, request);
+}
+
+Result Vm::list_slots(uint32_t first, SlotInfo* slots, size_t capacity) {
+  Use use(*this);
+  if (use.error()) return use.error();
+  std::lock_guard<std::mutex> lock(slots_->mutex);
+  size_t count = 0;
+  auto at = slots_->regions.lower_bound(first);
+  for (; at != slots_->regions.end() && count < capacity; ++at, ++count) {
+    const MemorySlot& slot = at->second;
+    double region = slot.region ? static_cast<double>(slot.region->id()) : 0;
+    slots[count] = {static_cast<double>(at->first),
+                    static_cast<double>(slot.flags),
+                    static_cast<double>(slot.gpa),
+                    static_cast<double>(slot.size),
+                    region,
+                    static_cast<double>(slot.offset)};
+  }
+  return static_cast<Result>(count);
+}
+
+Result Vm::change_slot(uint32_t slot, uint32_t flags, uint64_t gpa) {
+  Use use(*this);
+  if (use.error()) return use.error();
+  std::lock_guard<std::mutex> lock(slots_->mutex);
+  auto found = slots_->regions.find(slot);
+  if (found == slots_->regions.end()) return -ENOENT;
+  MemorySlot& known = found->second;
+  // Such slots can only be deleted, and may have no address to give.
+  if (known.guest_memfd) return -EINVAL;
+  UserspaceMemoryRegion2 argument{};
+  argument.base = {slot, flags, gpa, known.size,
+                   reinterpret_cast<uint64_t>(known.region->data()) + known.offset};
+  Result result = call(*this, kSetUserMemoryRegion, &argument);
+  if (result < 0) return result;
+  known.flags = flags;
+  known.gpa = gpa;
+  return result;
 }
 
 Result Vm::get_dirty_log(uint32_t slot, uint8_t* bitmap, size_t size) {

@@ -26,6 +26,16 @@ struct MemorySlot {
   Ref<Region> region;
   Ref<Region> guest_memfd;
   uint64_t size = 0;
+  uint64_t gpa = 0;
+  uint64_t offset = 0;  // in the region
+  uint32_t flags = 0;
+};
+
+// What JavaScript is told of a slot (src/core/memory-slots.ts has the same fields).
+struct SlotInfo {
+  double slot, flags, gpa, size;
+  double region;  // the object's number; 0 without
+  double offset;
 };
 
 // Which memory the kernel VM may touch. Kept by everything that keeps the kernel VM alive (the fds
@@ -78,6 +88,11 @@ class Vm final : public File {
   // KVM_SET_USER_MEMORY_REGION; a size of zero deletes the slot and needs no region.
   Result set_user_memory_region(const SlotRequest& request);
   Result set_user_memory_region2(const SlotRequest& request);
+  // The first slots from number `first` on, as many as `slots` holds. Returns how many.
+  Result list_slots(uint32_t first, SlotInfo* slots, size_t capacity);
+  // KVM_SET_USER_MEMORY_REGION for a slot that is there: other flags, another place, the same
+  // memory.
+  Result change_slot(uint32_t slot, uint32_t flags, uint64_t gpa);
   // KVM_GET_DIRTY_LOG; refuses a buffer that is too short for the slot.
   Result get_dirty_log(uint32_t slot, uint8_t* bitmap, size_t size);
   Result create_guest_memfd(uint64_t size, uint64_t flags, Ref<Region>* out);

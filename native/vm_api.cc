@@ -1,6 +1,7 @@
 #include "vm_api.h"
 
 #include <cstring>
+#include <vector>
 
 #include "convert.h"
 #include "encrypt.h"
@@ -50,6 +51,28 @@ Napi::Value set_user_memory_region2(Info info) {
   request.guest_memfd = part(args);
   if (!args.ok()) return {};
   return to_value(info.Env(), vm->set_user_memory_region2(request));
+}
+
+Napi::Value list_slots(Info info) {
+  Arguments args(info);
+  auto* vm = args.object<Vm>();
+  uint32_t first = args.u32();
+  auto [data, size] = args.bytes();
+  if (!args.ok()) return {};
+  std::vector<SlotInfo> slots(size / sizeof(SlotInfo));
+  Result count = vm->list_slots(first, slots.data(), slots.size());
+  if (count > 0) std::memcpy(data, slots.data(), static_cast<size_t>(count) * sizeof(SlotInfo));
+  return to_value(info.Env(), count);
+}
+
+Napi::Value change_slot(Info info) {
+  Arguments args(info);
+  auto* vm = args.object<Vm>();
+  uint32_t slot = args.u32();
+  uint32_t flags = args.u32();
+  uint64_t gpa = args.number();
+  if (!args.ok()) return {};
+  return to_value(info.Env(), vm->change_slot(slot, flags, gpa));
 }
 
 Napi::Value get_dirty_log(Info info) {
@@ -257,6 +280,8 @@ void add_vm_functions(Napi::Env env, Napi::Object exports) {
   };
   add("setUserMemoryRegion", set_user_memory_region);
   add("setUserMemoryRegion2", set_user_memory_region2);
+  add("listSlots", list_slots);
+  add("changeSlot", change_slot);
   add("getDirtyLog", get_dirty_log);
   add("mapDirtyRing", map_dirty_ring);
   add("createGuestMemfd", create_guest_memfd);

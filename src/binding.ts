@@ -122,6 +122,9 @@ interface Native extends MemoryNative {
     guestMemfd: Handle | null,
     guestMemfdOffset: number,
   ): number
+  /** Writes six doubles for each slot (src/core/memory-slots.ts). Returns how many slots. */
+  listSlots(vm: FileHandle, first: number, slots: Uint8Array): number
+  changeSlot(vm: FileHandle, slot: number, flags: number, gpa: number): number
   getDirtyLog(vm: FileHandle, slot: number, bitmap: Uint8Array): number
   mapDirtyRing(vm: FileHandle, vcpu: FileHandle, size: number): ArrayBuffer | number
   createGuestMemfd(vm: FileHandle, size: number, flags: number): Handle | number

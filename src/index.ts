@@ -20,7 +20,14 @@ export type {
 export type { CapabilityName } from './core/capability-number.js'
 export { CoalescedRing, type CoalescedWrite } from './core/coalesced-ring.js'
 export { Device } from './core/device.js'
-export { type DirtyPage, DirtyRing } from './core/dirty-ring.js'
+export { DirtyRing } from './core/dirty-ring.js'
+export {
+  type DirtyCollection,
+  type DirtyMethod,
+  DirtyTracker,
+  type DirtyTrackerOptions,
+  type EachRange,
+} from './core/dirty-tracker.js'
 export type { EnableCap } from './core/enable-cap.js'
 export type { EncryptCommand, EncryptTarget } from './core/encrypt-command.js'
 export { AbortError, KvmError, type KvmErrorDetails } from './core/errors.js'
@@ -73,8 +80,14 @@ export type {
   MemoryOptions,
   NumaPolicy,
 } from './core/memory-options.js'
+export type { MemorySlot } from './core/memory-slots.js'
 export { ksmStatistics, type MemoryUsage, thpStatistics } from './core/memory-usage.js'
-export { type MmuSummary, mmuSummary } from './core/mmu-summary.js'
+export {
+  type MmuSummary,
+  mmuSummary,
+  type VcpuMmuSummary,
+  vcpuMmuSummary,
+} from './core/mmu-summary.js'
 export type { NativeAnswer, RegisterFile } from './core/native-answer.js'
 export { PlainFile } from './core/plain-file.js'
 export type * from './core/rare-exits.js'

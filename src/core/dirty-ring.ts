@@ -12,38 +12,52 @@ import { capabilityText } from './capability-number.js'
 import { closedError, KvmError, kvmError } from './errors.js'
 import { callback } from './validate.js'
 import { Vcpu } from './vcpu.js'
-import { dirtyRingOf } from './vm-file.js'
+import { type DirtyRings, dirtyRingsOf } from './vm-file.js'
 
-const ENTRY = 16
-
-/** A page that a vCPU wrote. */
-export interface DirtyPage {
-  /** The slot: its number in bits 0 to 15, the address space in bits 16 to 31. */
-  slot: number
-  /** The page within the slot. */
-  page: number
-}
+const rings = new WeakMap<Vcpu, DirtyRing>()
+/** An entry in 32-bit words: flags, slot, page (low, high). */
+const ENTRY = 4
+// KERNEL: entries that a full ring holds at least: the smallest has 256, of which 64 stay free.
+const SURELY_USED = 128
 
 /**
  * The dirty ring of one vCPU, where `KVM_CAP_DIRTY_LOG_RING` is enabled for its VM and its slots have
  * `KVM_MEM_LOG_DIRTY_PAGES`. Collect what is in it, then {@link Vm.resetDirtyRings}, then read the
- * pages; in time: a vCPU whose ring is nearly full ends its runs with a `'dirty-ring-full'` exit.
+ * pages; in time: a vCPU whose ring is nearly full ends its runs with a `'dirtyRingFull'` exit.
+ * {@link DirtyTracker} does all of it.
+ *
+ * A KVM that interprets guest code looks only now and then whether the ring is full, and writes over
+ * entries that nobody has seen yet. This is noticed, see {@link overflows}.
  */
 export class DirtyRing {
-  readonly #vcpu: Vcpu
-  readonly #view: StructView
+  /** The vCPU that fills it. */
+  readonly vcpu: Vcpu
+  readonly #words: Uint32Array
   readonly #entries: number
+  readonly #vm: DirtyRings
   #next = 0
+  #resets = 0
+  #sinceReset = 0
+  #overflows = 0
+
+  private constructor(vcpu: Vcpu, vm: DirtyRings, ring: ArrayBuffer) {
+    this.vcpu = vcpu
+    this.#words = new StructView(ring).u32
+    this.#entries = vm.size / (ENTRY * 4)
+    this.#vm = vm
+    this.#resets = vm.resets
+  }
 
   /**
-   * Maps the ring, from its beginning: there is one of these for a vCPU, made before the first
-   * collection.
+   * The ring of a vCPU; always the same object, which knows how far it was collected.
    *
    * @throws KvmError `EINVAL` when the VM has no dirty rings; `ERR_KVM_BUSY` while the vCPU runs.
    */
-  constructor(vcpu: Vcpu) {
+  static of(vcpu: Vcpu): DirtyRing {
     const handle = Vcpu.handleOf(vcpu)
-    const vm = dirtyRingOf(vcpu.vm)
+    const known = rings.get(vcpu)
+    if (known !== undefined && !vcpu.closed) return known
+    const vm = dirtyRingsOf(vcpu.vm)
     if (vm.size === 0) {
       throw new KvmError('EINVAL', 22, 'the VM has no dirty rings', {
         capability: capabilityText(KVM_CAP_DIRTY_LOG_RING),
@@ -51,31 +65,93 @@ export class DirtyRing {
         vcpuId: vcpu.id,
       })
     }
-    const ring = binding().mapDirtyRing(vm.handle, handle, vm.size)
-    if (typeof ring === 'number') throw kvmError(ring, { syscall: 'mmap', vcpuId: vcpu.id })
-    this.#vcpu = vcpu
-    this.#view = new StructView(ring)
-    this.#entries = vm.size / ENTRY
+    const mapped = binding().mapDirtyRing(vm.handle, handle, vm.size)
+    if (typeof mapped === 'number') throw kvmError(mapped, { syscall: 'mmap', vcpuId: vcpu.id })
+    const ring = new DirtyRing(vcpu, vm, mapped)
+    rings.set(vcpu, ring)
+    return ring
   }
 
   /**
-   * Hands every entry to `each`, oldest first, and marks it as collected. A page may come twice.
+   * How often entries were overwritten before they were collected. Pages that were written are then
+   * unknown, and further writes to them may not be noticed until the logging of their slots was
+   * turned off and on again. Always 0 where the processor runs the guest.
+   */
+  get overflows(): number {
+    return this.#overflows
+  }
+
+  /**
+   * Hands every entry to `each`, oldest first, and marks it as collected: the slot (its number in
+   * bits 0 to 15, the address space in bits 16 to 31) and the page within it. A page may come twice.
    *
    * @returns How many there were.
    * @throws KvmError `ERR_KVM_CLOSED` when the vCPU was closed.
    */
-  collect(each: (page: DirtyPage) => void): number {
+  collect(each: (slot: number, page: number) => void): number {
     callback(each, 'each')
-    if (this.#vcpu.closed) throw closedError({ vcpuId: this.#vcpu.id })
-    const { u32, u64 } = this.#view
-    for (let count = 0; ; count++) {
+    if (this.vcpu.closed) throw closedError({ vcpuId: this.vcpu.id })
+    this.#noteReset()
+    const words = this.#words
+    let count = 0
+    while (this.#sinceReset < this.#entries) {
       const at = this.#next * ENTRY
       // ORDER: the kernel writes the entry before its flag, and this reads them the other way round.
-      if (Atomics.load(u32, at / 4) !== KVM_DIRTY_GFN_F_DIRTY) return count
-      const page = { slot: u32[at / 4 + 1]!, page: Number(u64[at / 8 + 1]) }
-      this.#next = (this.#next + 1) % this.#entries
-      Atomics.store(u32, at / 4, KVM_DIRTY_GFN_F_RESET)
-      each(page)
+      if (Atomics.load(words, at) !== KVM_DIRTY_GFN_F_DIRTY) {
+        if (this.#overflows > 0 && this.#skipStale()) continue
+        return count
+      }
+      const slot = words[at + 1]!
+      const page = words[at + 2]! + words[at + 3]! * 2 ** 32
+      this.#take(at)
+      count++
+      each(slot, page)
     }
+    return count
+  }
+
+  /**
+   * @internal For a vCPU that says its ring is full when there is nothing in it: gives back entries
+   * that the kernel counts as used. Only after an overflow; a running vCPU's ring must not be given.
+   */
+  giveBackStale(): void {
+    if (this.#overflows === 0) return
+    this.#noteReset()
+    for (let i = 0; i < SURELY_USED && this.#sinceReset < this.#entries; i++) {
+      this.#take(this.#next * ENTRY)
+    }
+  }
+
+  #take(at: number): void {
+    this.#next = this.#next + 1 === this.#entries ? 0 : this.#next + 1
+    this.#sinceReset++
+    Atomics.store(this.#words, at, KVM_DIRTY_GFN_F_RESET)
+    // KERNEL: a vCPU exits when 64 entries or more are free; a ring without any was overrun.
+    if (this.#sinceReset === this.#entries) this.#overflows++
+  }
+
+  #noteReset(): void {
+    if (this.#resets === this.#vm.resets) return
+    this.#resets = this.#vm.resets
+    this.#sinceReset = 0
+  }
+
+  /**
+   * After an overflow: the kernel counts on from entries that were collected already, by the number
+   * of those it has overwritten. Skips them, when what comes behind them shows how many they are.
+   */
+  #skipStale(): boolean {
+    const isDirty = (entry: number) =>
+      Atomics.load(this.#words, (entry % this.#entries) * ENTRY) === KVM_DIRTY_GFN_F_DIRTY
+    let distance = 1
+    while (distance < this.#entries && !isDirty(this.#next + distance)) distance++
+    if (distance === this.#entries) return false
+    // ORDER: the kernel fills entries one after the other, so this one is dirty by now unless it is
+    // stale.
+    if (isDirty(this.#next)) return true
+    for (let i = 0; i < distance && this.#sinceReset < this.#entries; i++) {
+      this.#take(this.#next * ENTRY)
+    }
+    return true
   }
 }

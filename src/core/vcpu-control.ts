@@ -21,6 +21,7 @@ import {
   encodeRawCapability,
 } from './enable-cap.js'
 import { check } from './errors.js'
+import { type VcpuMmuSummary, vcpuMmuSummary } from './mmu-summary.js'
 import { StatsFd } from './stats-fd.js'
 import { uint64 } from './uint64.js'
 import { invalidArgType, object, uint32 } from './validate.js'
@@ -83,6 +84,17 @@ export abstract class VcpuControl extends VcpuMemory {
   getStatsFd(): StatsFd {
     this.capabilities.require(KVM_CAP_BINARY_STATS_FD)
     return StatsFd.of(this.native, this.handle)
+  }
+
+  /**
+   * What KVM's MMU did for this vCPU up to now: page faults, TLB flushes.
+   *
+   * @ioctl KVM_GET_STATS_FD (KVM API 4.133)
+   * @capability KVM_CAP_BINARY_STATS_FD
+   */
+  mmu(): VcpuMmuSummary {
+    using stats = this.getStatsFd()
+    return vcpuMmuSummary(stats)
   }
 
   /**

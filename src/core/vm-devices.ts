@@ -7,6 +7,7 @@ import {
 } from '../uapi/index.js'
 import { Device } from './device.js'
 import { kvmError } from './errors.js'
+import { type MmuSummary, mmuSummary } from './mmu-summary.js'
 import { StatsFd } from './stats-fd.js'
 import { object, uint32 } from './validate.js'
 import type { Vm } from './vm.js'
@@ -58,5 +59,17 @@ export abstract class VmDevices extends VmConfidential {
   getStatsFd(): StatsFd {
     this.capabilities.require(KVM_CAP_BINARY_STATS_FD)
     return StatsFd.of(this.native, this.handle)
+  }
+
+  /**
+   * What KVM's MMU did for this VM up to now: mappings by page size, TLB flushes. Opens and closes the
+   * statistics each time; {@link mmuSummary} reads open ones.
+   *
+   * @ioctl KVM_GET_STATS_FD (KVM API 4.133)
+   * @capability KVM_CAP_BINARY_STATS_FD
+   */
+  mmu(): MmuSummary {
+    using stats = this.getStatsFd()
+    return mmuSummary(stats)
   }
 }

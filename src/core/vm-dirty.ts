@@ -9,6 +9,7 @@ import {
 } from '../uapi/index.js'
 import { check } from './errors.js'
 import { bytes, integer, object, outOfRange, uint32 } from './validate.js'
+import { dirtyRingsOf } from './vm-file.js'
 import { VmMemory } from './vm-memory.js'
 
 const PAGE = 4096
@@ -33,13 +34,16 @@ export abstract class VmDirty extends VmMemory {
    *
    * The bytes come in whole 64-bit words.
    *
+   * @param into Bytes to write to and return, at least as many, instead of new ones.
    * @ioctl KVM_GET_DIRTY_LOG (KVM API 4.8)
    * @throws KvmError `ENOENT` when there is no such slot, or it was made without
    *   `KVM_MEM_LOG_DIRTY_PAGES`; `ENXIO` when the VM has dirty rings instead.
    */
-  getDirtyLog(slot: number): Uint8Array {
+  getDirtyLog(slot: number, into?: Uint8Array): Uint8Array {
     uint32(slot, 'slot')
-    const bitmap = new Uint8Array(bitmapSize((this.slots.get(slot)?.size ?? 0) / PAGE))
+    const size = bitmapSize((this.slots.get(slot)?.size ?? 0) / PAGE)
+    const bitmap = into === undefined ? new Uint8Array(size) : bytes(into, 'into')
+    if (bitmap.length < size) throw outOfRange('into.length', `>= ${size}`, bitmap.length)
     const result = this.native.getDirtyLog(this.handle, slot, bitmap)
     check(result, 'KVM_GET_DIRTY_LOG', {
       slot,
@@ -107,9 +111,11 @@ export abstract class VmDirty extends VmMemory {
    */
   resetDirtyRings(): number {
     this.capabilities.require(KVM_CAP_DIRTY_LOG_RING)
-    return this.request(KVM_RESET_DIRTY_RINGS, 'KVM_RESET_DIRTY_RINGS', undefined, {
+    const count = this.request(KVM_RESET_DIRTY_RINGS, 'KVM_RESET_DIRTY_RINGS', undefined, {
       reasons: { EINVAL: 'the VM has no dirty rings: enable KVM_CAP_DIRTY_LOG_RING first' },
     })
+    dirtyRingsOf(this).resets++
+    return count
   }
 }
 

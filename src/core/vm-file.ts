@@ -33,10 +33,20 @@ import { invalidArgType, object, uint32 } from './validate.js'
 
 // Set by the class itself, which alone can tell a VM from a look-alike.
 let vmHandle: (value: unknown) => FileHandle
-let dirtyRingPlace: (vm: VmFile) => { handle: FileHandle; size: number }
+let dirtyRings: (vm: VmFile) => DirtyRings
 
-/** @internal The VM's native object, and the bytes of its vCPUs' dirty rings; 0 without. */
-export const dirtyRingOf = (vm: VmFile) => dirtyRingPlace(vm)
+/** @internal What is known of the dirty rings of a VM's vCPUs. */
+export interface DirtyRings {
+  /** The VM's native object. */
+  readonly handle: FileHandle
+  /** Bytes of each ring; 0 without rings. There is no way to ask the kernel. */
+  size: number
+  /** How often they were reset. */
+  resets: number
+}
+
+/** @internal */
+export const dirtyRingsOf = (vm: VmFile) => dirtyRings(vm)
 
 /** A VM's file. */
 export abstract class VmFile extends KvmFile {
@@ -45,14 +55,14 @@ export abstract class VmFile extends KvmFile {
   /** @internal Names a missing capability before the ioctl is tried. */
   protected readonly capabilities: FileCapabilities
   readonly #handle: FileHandle
-  // Bytes of each vCPU's ring: there is no way to ask.
-  #dirtyRingSize = 0
+  readonly #dirtyRings: DirtyRings
 
   /** @internal */
   protected constructor(native: Binding, handle: FileHandle, kvm: Kvm) {
     super(native, handle)
     this.kvm = kvm
     this.#handle = handle
+    this.#dirtyRings = { handle, size: 0, resets: 0 }
     this.capabilities = new FileCapabilities((capability) => this.checkExtension(capability))
   }
 
@@ -105,7 +115,7 @@ export abstract class VmFile extends KvmFile {
   #noteEnabled(capability: number, argument: bigint | undefined): void {
     if (capability !== KVM_CAP_DIRTY_LOG_RING && capability !== KVM_CAP_DIRTY_LOG_RING_ACQ_REL)
       return
-    this.#dirtyRingSize = Number(argument)
+    this.#dirtyRings.size = Number(argument)
   }
 
   #enableNamed(name: string, args: object): number {
@@ -135,7 +145,10 @@ export abstract class VmFile extends KvmFile {
   }
 
   static {
-    dirtyRingPlace = (vm) => ({ handle: vm.#handle, size: vm.#dirtyRingSize })
+    dirtyRings = (vm) => {
+      if (vm !== null && typeof vm === 'object' && #dirtyRings in vm) return vm.#dirtyRings
+      throw invalidArgType('vm', 'an instance of Vm', vm)
+    }
     vmHandle = (value) => {
       if (value !== null && typeof value === 'object' && #handle in value) return value.#handle
       throw invalidArgType('args.source', 'an instance of Vm', value)

@@ -5,18 +5,20 @@ import {
   encodeKvmMemoryAttributes,
   KVM_CAP_GUEST_MEMFD,
   KVM_CAP_MEMORY_ATTRIBUTES,
+  KVM_CAP_NR_MEMSLOTS,
   KVM_CAP_USER_MEMORY2,
   KVM_MEM_GUEST_MEMFD,
   KVM_SET_MEMORY_ATTRIBUTES,
 } from '../uapi/index.js'
 import { KvmError, kvmError } from './errors.js'
 import { GuestMemfd } from './guest-memfd.js'
-import { GuestMemory, type MemoryRange } from './memory.js'
-import { MemorySlots } from './memory-slots.js'
+import { GuestMemory } from './memory.js'
+import { type MappedSlot, type MemorySlot, MemorySlots } from './memory-slots.js'
 import { integer, object, outOfRange, uint32 } from './validate.js'
 import { VmFile } from './vm-file.js'
 
 const PAGE = 4096
+const ENOENT = -2
 
 /** What {@link Vm.setUserMemoryRegion} takes. */
 export interface UserMemoryRegion {
@@ -61,7 +63,12 @@ const NOTHING: Backing = { handle: null, offset: 0 }
 /** Memory of a VM. */
 export abstract class VmMemory extends VmFile {
   /** @internal */
-  protected readonly slots: MemorySlots = new MemorySlots()
+  protected readonly slots: MemorySlots = new MemorySlots(this.native, this.handle)
+
+  /** The memory slots there are, by number. */
+  get memorySlots(): readonly MemorySlot[] {
+    return this.slots.list().map(({ slot, gpa, size, flags }) => ({ slot, gpa, size, flags }))
+  }
 
   /**
    * Creates, changes, moves or deletes one memory slot.
@@ -79,12 +86,61 @@ export abstract class VmMemory extends VmFile {
       range.size === 0 ? NOTHING : backing(name, slot, memory, from, range.size)
     const { native } = this
     const { gpa, size } = range
-    this.#noteSlot(
-      native.setUserMemoryRegion(this.handle, slot, flags, gpa, size, handle, offset),
-      name,
-      slot,
-      range,
-    )
+    const result = native.setUserMemoryRegion(this.handle, slot, flags, gpa, size, handle, offset)
+    if (result < 0) this.#refuse(result, name, { slot, flags, gpa, size }, handle, offset)
+  }
+
+  /** The slot with that number; undefined when there is none. */
+  findSlot(slot: number): MemorySlot | undefined {
+    const found = this.slots.get(uint32(slot, 'slot'))
+    if (found === undefined) return undefined
+    const { gpa, size, flags } = found
+    return { slot, gpa, size, flags }
+  }
+
+  /**
+   * Deletes a slot. A guest that reaches for it then ends its run with an `'mmio'` exit; what its
+   * dirty log held is lost.
+   *
+   * @ioctl KVM_SET_USER_MEMORY_REGION (KVM API 4.35)
+   * @throws KvmError `EINVAL` when there is no such slot.
+   */
+  deleteSlot(slot: number): void {
+    this.setUserMemoryRegion({ slot, guestPhysAddr: 0, memorySize: 0 })
+  }
+
+  /**
+   * Shows a slot's memory at another address.
+   *
+   * @param gpa A multiple of 4096.
+   * @ioctl KVM_SET_USER_MEMORY_REGION (KVM API 4.35)
+   * @throws KvmError as {@link setUserMemoryRegion}; `ENOENT` when there is no such slot.
+   */
+  moveSlot(slot: number, gpa: number): void {
+    if (integer(gpa, 'gpa') % PAGE) throw outOfRange('gpa', `a multiple of ${PAGE}`, gpa)
+    this.#changeSlot(slot, { gpa })
+  }
+
+  /**
+   * Starts (`KVM_MEM_LOG_DIRTY_PAGES`) or ends the logging of writes to a slot, while its guest runs.
+   * Other flags cannot be changed.
+   *
+   * @ioctl KVM_SET_USER_MEMORY_REGION (KVM API 4.35)
+   * @throws KvmError as {@link setUserMemoryRegion}; `ENOENT` when there is no such slot.
+   */
+  setSlotFlags(slot: number, flags: number): void {
+    this.#changeSlot(slot, { flags: uint32(flags, 'flags') })
+  }
+
+  #changeSlot(slot: number, change: { gpa?: number; flags?: number }): void {
+    const name = 'KVM_SET_USER_MEMORY_REGION'
+    const before = this.slots.get(uint32(slot, 'slot'))
+    const { gpa, size, flags, region, offset } = { ...before, ...change } as MappedSlot
+    const result = this.native.changeSlot(this.handle, slot, flags ?? 0, gpa ?? 0)
+    if (result === ENOENT) {
+      throw kvmError(result, { ioctl: name, slot, reason: 'there is no such slot' })
+    }
+    if (result < 0) this.#explain(result, name, { slot, flags, gpa, size, region, offset })
   }
 
   /**
@@ -109,22 +165,18 @@ export abstract class VmMemory extends VmFile {
     const { native } = this
     const { gpa, size } = range
     const allFlags = memfd === null ? flags : withFlag(flags, KVM_MEM_GUEST_MEMFD)
-    this.#noteSlot(
-      native.setUserMemoryRegion2(
-        this.handle,
-        slot,
-        allFlags,
-        gpa,
-        size,
-        handle,
-        offset,
-        memfd,
-        guestMemfdOffset,
-      ),
-      name,
+    const result = native.setUserMemoryRegion2(
+      this.handle,
       slot,
-      range,
+      allFlags,
+      gpa,
+      size,
+      handle,
+      offset,
+      memfd,
+      guestMemfdOffset,
     )
+    if (result < 0) this.#refuse(result, name, { slot, flags: allFlags, gpa, size }, handle, offset)
   }
 
   /**
@@ -191,13 +243,23 @@ export abstract class VmMemory extends VmFile {
     )
   }
 
-  #noteSlot(result: number, ioctl: string, slot: number, range: MemoryRange): void {
-    if (result < 0) {
-      const reason = this.slots.explain(result, slot, range)
-      const details = { ioctl, slot, ...range }
-      throw kvmError(result, reason === undefined ? details : { ...details, reason })
-    }
-    this.slots.set(slot, range)
+  #refuse(
+    result: number,
+    ioctl: string,
+    wanted: MemorySlot,
+    memory: Handle | null,
+    offset: number,
+  ): never {
+    const region = memory === null ? 0 : this.native.objectId(memory)
+    this.#explain(result, ioctl, { ...wanted, region, offset })
+  }
+
+  #explain(result: number, ioctl: string, wanted: MappedSlot): never {
+    const { slot, gpa, size } = wanted
+    const slotLimit = () => this.checkExtension(KVM_CAP_NR_MEMSLOTS)
+    const reason = this.slots.explain(result, wanted, slotLimit)
+    const details = { ioctl, slot, gpa, size }
+    throw kvmError(result, reason === undefined ? details : { ...details, reason })
   }
 }
 

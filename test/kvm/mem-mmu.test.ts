@@ -1,8 +1,12 @@
 // What the MMU did, as KVM counts it.
 
 import { expect, test } from 'vitest'
-import { mmuSummary } from '../../src/index.js'
+import { GuestMemory, mmuSummary, vcpuMmuSummary } from '../../src/index.js'
 import { createGuest, SPIN } from '../helpers/guest.js'
+import { FIRST_SLOT, FREE, Writers } from '../helpers/writers.js'
+
+const PAGE = 0x1000
+const SIZE = 0x20_0000
 
 test('a guest in ring 3 has mappings after it ran, and none before', () => {
   using guest = createGuest(SPIN, { mode: 'ring3' })
@@ -14,4 +18,30 @@ test('a guest in ring 3 has mappings after it ran, and none before', () => {
   expect(pages()).toBe(0)
   guest.vcpu.run({ timeoutMs: 20 })
   expect(pages()).toBeGreaterThan(0)
+  expect(guest.vm.mmu()).toEqual(mmuSummary(stats))
+})
+
+test('each page that is touched first is a fault and a mapping; a deleted slot has none', () => {
+  using guest = new Writers()
+  using memory = GuestMemory.create([{ gpa: FREE, size: SIZE }], { thp: 'never' })
+  guest.vm.mapMemory(memory, { firstSlot: FIRST_SLOT })
+  const [vcpu] = guest.vcpus
+  const touch = () => guest.write({ gpa: FREE, stride: PAGE, count: 300, value: 1 })
+  const faults = () => vcpu!.mmu().faultsFixed ?? 0
+  guest.write({ gpa: FREE, stride: PAGE, count: 0, value: 1 })
+  const before = { pages: guest.vm.mmu().pages4k ?? 0, faults: faults() }
+  touch()
+  const between = { pages: guest.vm.mmu().pages4k ?? 0, faults: faults() }
+  expect(between.pages - before.pages).toBeGreaterThanOrEqual(300)
+  expect(between.faults - before.faults).toBeGreaterThanOrEqual(300)
+  touch()
+  expect(faults() - between.faults).toBe(0)
+  const flushes = vcpu!.mmu().tlbFlushes ?? 0
+  guest.vm.deleteSlot(FIRST_SLOT)
+  using stats = vcpu!.getStatsFd()
+  guest.vm.mapMemory(memory, { firstSlot: FIRST_SLOT })
+  touch()
+  expect(vcpuMmuSummary(stats).tlbFlushes).toBeGreaterThan(flushes)
+  // Fewer than at first: a shadow MMU maps neighbours whose pages the host has by now.
+  expect(faults()).toBeGreaterThan(between.faults)
 })

@@ -40,7 +40,7 @@ function machine(): { vm: Vm; vcpu: Vcpu; memory: GuestMemory } | undefined {
 
 function collected(ring: DirtyRing): string[] {
   const pages = new Set<string>()
-  ring.collect(({ slot, page }) => pages.add(`${slot}:${page.toString(16)}`))
+  ring.collect((slot, page) => pages.add(`${slot}:${page.toString(16)}`))
   return [...pages].sort()
 }
 
@@ -48,7 +48,7 @@ test('has the pages written, again after a reset and not before', () => {
   const made = machine()
   if (made === undefined) return
   const { vm, vcpu } = made
-  const ring = new DirtyRing(vcpu)
+  const ring = DirtyRing.of(vcpu)
   expect(collected(ring)).toEqual([])
   expect(vcpu.run().type).toBe('hlt')
   expect(collected(ring)).toEqual(['2:20', '2:30'])
@@ -62,7 +62,7 @@ test('goes round: more writes than entries, collected in time', () => {
   const made = machine()
   if (made === undefined) return
   const { vm, vcpu } = made
-  const ring = new DirtyRing(vcpu)
+  const ring = DirtyRing.of(vcpu)
   const entries = 0x1_0000 / 16
   let count = 0
   for (let round = 0; round < entries; round++) {
@@ -77,15 +77,15 @@ test('goes round: more writes than entries, collected in time', () => {
 
 test('is not there for a VM without rings', () => {
   const guest = keep(createGuest(HALT))
-  expect(codeOf(() => new DirtyRing(guest.vcpu))).toBe('EINVAL')
-  expect(codeOf(() => new DirtyRing({} as Vcpu))).toBe('ERR_INVALID_ARG_TYPE')
+  expect(codeOf(() => DirtyRing.of(guest.vcpu))).toBe('EINVAL')
+  expect(codeOf(() => DirtyRing.of({} as Vcpu))).toBe('ERR_INVALID_ARG_TYPE')
 })
 
 test('is refused once the vCPU is closed, and holds nothing of the VM', () => {
   const made = machine()
   if (made === undefined) return
-  const ring = new DirtyRing(made.vcpu)
+  const ring = DirtyRing.of(made.vcpu)
   made.vcpu.close()
   expect(codeOf(() => ring.collect(() => {}))).toBe('ERR_KVM_CLOSED')
-  expect(codeOf(() => new DirtyRing(made.vcpu))).toBe('ERR_KVM_CLOSED')
+  expect(codeOf(() => DirtyRing.of(made.vcpu))).toBe('ERR_KVM_CLOSED')
 })
