@@ -45,14 +45,15 @@ int open_file(const RegionRequest& request) {
   bool shared = request.backing == Backing::kSharedFile;
   int fd = ::open(request.path.c_str(), (shared ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NONBLOCK);
   if (fd < 0) return -1;
-  struct stat status;
+  // Not fstat: its symbol is one of glibc 2.33, and the published binary runs on older ones.
+  struct statx status;
   int error = 0;
-  if (::fstat(fd, &status) != 0) {
+  if (::statx(fd, "", AT_EMPTY_PATH, STATX_TYPE | STATX_SIZE, &status) != 0) {
     error = errno;
-  } else if (!S_ISREG(status.st_mode)) {
+  } else if (!S_ISREG(status.stx_mode)) {
     error = EINVAL;
-  } else if (static_cast<uint64_t>(status.st_size) < request.size ||
-             static_cast<uint64_t>(status.st_size) - request.size < request.file_offset) {
+  } else if (status.stx_size < request.size ||
+             status.stx_size - request.size < request.file_offset) {
     error = EOVERFLOW;
   }
   if (error == 0) return fd;

@@ -22,6 +22,7 @@ const PTHREAD = {
     '_getspecific',
     '_setspecific',
     '_key_delete',
+    'getcpuclockid',
   ],
   'GLIBC_2.12': ['setname_np'],
 }

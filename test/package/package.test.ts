@@ -48,7 +48,7 @@ beforeAll(() => {
     writeFileSync(join(compilers, name), `#!/bin/sh\ntouch ${started}\nexit 1\n`)
     chmodSync(join(compilers, name), 0o755)
   }
-  execFileSync('npm', ['pack', '--pack-destination', project], { cwd: root, stdio: 'ignore' })
+  execFileSync('npm', ['pack', '--pack-destination', project], { cwd: root, stdio: 'pipe' })
   writeFileSync(join(project, 'package.json'), '{ "name": "user", "private": true }')
   const tarball = readdirSync(project).find((name) => name.endsWith('.tgz'))!
   run('npm', 'install', '--no-audit', join(project, tarball))
