@@ -93,6 +93,12 @@ export abstract class Bus {
     this.onAdded(range)
   }
 
+  /** Whether {@link Bus.add} would take the range. */
+  isFree(base: number, length: number): boolean {
+    if (base + length > this.#limit) return false
+    return !this.#ranges.some((range) => base < range.end && range.base < base + length)
+  }
+
   /**
    * Takes the range that starts at `base` off the bus and gives its device back.
    *

@@ -29,6 +29,24 @@ export { handleIo, handleMmio } from './handle-exit.js'
 export { I8042, I8042_PORTS, type I8042Options } from './i8042.js'
 export { type InterruptLine, pulse, unconnectedLine } from './interrupt-line.js'
 export { MmioBus } from './mmio-bus.js'
+export {
+  type MessageInterrupt,
+  type MessageInterruptFactory,
+  MessageVectors,
+} from './pci/message-interrupt.js'
+export { MsiCapability, type MsiOptions } from './pci/msi-capability.js'
+export { MsixCapability, type MsixOptions } from './pci/msix-capability.js'
+export { BarSlot, type PciBar } from './pci/pci-bar.js'
+export type { PciCapability } from './pci/pci-capability.js'
+export { PciFunction, type PciFunctionOptions } from './pci/pci-function.js'
+export {
+  PCI_CONFIG_PORT,
+  PCI_ECAM_SIZE,
+  PciHost,
+  type PciHostOptions,
+  type PciWindow,
+} from './pci/pci-host.js'
+export { PCI_COMMAND, PCI_REGISTER, PCI_STATUS } from './pci/pci-registers.js'
 export { PM_TIMER_HZ, PmTimer, type PmTimerOptions } from './pm-timer.js'
 export { PortBus } from './port-bus.js'
 export { POST_CODE_PORT, PostCodePort } from './post-code-port.js'

@@ -2,6 +2,7 @@
 
 import type { Duplex } from 'node:stream'
 import {
+  type AcpiPciHost,
   type BootState,
   type FirmwareState,
   layOutRam,
@@ -15,17 +16,27 @@ import { GuestMemory } from '../core/memory.js'
 import { instance, integer, object } from '../core/validate.js'
 import type { Vcpu } from '../core/vcpu.js'
 import type { Vm } from '../core/vm.js'
-import { handleIo, handleMmio } from '../devices/index.js'
+import {
+  type Bus,
+  handleIo,
+  handleMmio,
+  type InterruptLine,
+  type MessageInterruptFactory,
+  type PciHost,
+} from '../devices/index.js'
 import {
   KVM_CAP_SET_IDENTITY_MAP_ADDR,
   KVM_CAP_SET_TSS_ADDR,
   KVM_MEM_READONLY,
   KVM_PIT_SPEAKER_DUMMY,
+  KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK,
+  KVM_X2APIC_API_USE_32BIT_IDS,
 } from '../uapi/index.js'
+import { ECAM_GPA, PCI_GSIS, PCI_MEMORY_32, pciMemory64 } from './address-map.js'
 import { type MachineBoot, readBoot } from './boot.js'
 import { guestCpuid } from './guest-cpuid.js'
 import { memorySize } from './memory-size.js'
-import { Platform } from './platform.js'
+import { interruptLine, Platform } from './platform.js'
 
 /** What {@link Machine.create} takes. */
 export interface MachineOptions {
@@ -43,6 +54,10 @@ export interface MachineEnd {
   /** `'reset'`: the guest rebooted; `'powerOff'`; `'stopped'`: by {@link Machine.stop}. */
   readonly reason: 'reset' | 'powerOff' | 'stopped'
 }
+
+/** More need ids that only x2APIC has, and interrupt messages that reach them. */
+const XAPIC_CPUS = 255
+const X2APIC_API = KVM_X2APIC_API_USE_32BIT_IDS + KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK
 
 // Four pages for kvm_intel, below the 16 MiB that firmware may take.
 const IDENTITY_MAP_GPA = 0xfeff_c000
@@ -65,11 +80,13 @@ export class Machine implements AsyncDisposable {
   #end: MachineEnd | undefined
   #running: Promise<MachineEnd> | undefined
   #closed = false
+  #assignsBars = true
 
   private constructor(kvm: Kvm, cpus: number, memory: GuestMemory, holdSerialInput: boolean) {
     this.memory = memory
     this.vm = kvm.createVm()
     const { vm } = this
+    if (cpus > XAPIC_CPUS) vm.enableCap('KVM_CAP_X2APIC_API', { flags: X2APIC_API })
     if (vm.checkExtension(KVM_CAP_SET_IDENTITY_MAP_ADDR)) vm.setIdentityMapAddr(IDENTITY_MAP_GPA)
     if (vm.checkExtension(KVM_CAP_SET_TSS_ADDR)) vm.setTssAddr(TSS_GPA)
     // Memory first: a slot added after the interrupt controllers waits for a grace period.
@@ -105,7 +122,11 @@ export class Machine implements AsyncDisposable {
     let machine: Machine | undefined
     try {
       machine = new Machine(kvm, cpus, ram, holdSerialInput)
-      const acpi = placeAcpi(ram, { cpus: machine.vcpus.map(({ id }) => id), interruptOverrides })
+      const acpi = placeAcpi(ram, {
+        cpus: machine.vcpus.map(({ id }) => id),
+        interruptOverrides,
+        pci: pciHost(ram),
+      })
       machine.#start(load(ram, acpi))
       return machine
     } catch (error) {
@@ -122,9 +143,36 @@ export class Machine implements AsyncDisposable {
 
   #start(state: BootState | FirmwareState): void {
     if ('rom' in state) this.#mapRom(state.rom)
+    // Firmware does that itself.
+    this.#assignsBars = state.protocol !== 'firmware'
     const [bootstrap] = this.vcpus
     bootstrap!.updateSregs(state.sregs)
     bootstrap!.updateRegs(state.regs)
+  }
+
+  /** The PCI bus, where devices are to be added before the machine runs. */
+  get pci(): PciHost {
+    return this.#platform.pci
+  }
+
+  /** Device ports, for devices of one's own. */
+  get ports(): Bus {
+    return this.#platform.ports
+  }
+
+  /** Device memory, for devices of one's own. */
+  get mmio(): Bus {
+    return this.#platform.mmio
+  }
+
+  /** An input of the interrupt controllers: ISA interrupts are 0 to 15, those of PCI 16 to 19. */
+  interruptLine(gsi: number): InterruptLine {
+    return interruptLine(this.vm, integer(gsi, 'gsi', 0, 23))
+  }
+
+  /** Makes interrupt vectors for PCI functions: what their MSI and MSI-X capabilities ask for. */
+  get messageInterrupt(): MessageInterruptFactory {
+    return this.#platform.messages.create
   }
 
   /** The slot keeps the memory of a closed `GuestMemory`. */
@@ -146,6 +194,7 @@ export class Machine implements AsyncDisposable {
       throw new KvmError('ERR_KVM_BUSY', undefined, 'a machine runs once')
     }
     if (signal?.aborted) throw new AbortError(signal)
+    if (this.#assignsBars) this.pci.assignBars()
     this.#running = this.#runVcpus(signal)
     return this.#running
   }
@@ -220,6 +269,12 @@ export class Machine implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close()
   }
+}
+
+/** The PCI bus as ACPI tells it. */
+function pciHost({ ranges }: GuestMemory): AcpiPciHost {
+  const memory64 = pciMemory64(ranges)
+  return { ecamGpa: ECAM_GPA, lastBus: 0, memory32: PCI_MEMORY_32, memory64, intxGsis: PCI_GSIS }
 }
 
 function unexpectedExit(vcpu: Vcpu, exit: Exit): KvmError {

@@ -8,10 +8,10 @@ import {
   I8042,
   type InterruptLine,
   MmioBus,
+  PciHost,
   POST_CODE_PORT,
   PortBus,
   PostCodePort,
-  RESET_CONTROL_PORT,
   ResetControl,
   RTC_IRQ,
   RTC_PORT,
@@ -21,6 +21,8 @@ import {
   SYSTEM_CONTROL_PORT,
   SystemControlPort,
 } from '../devices/index.js'
+import { ECAM_GPA, PCI_GSIS, PCI_IO, PCI_MEMORY_32, pciMemory64 } from './address-map.js'
+import { MessageInterrupts } from './message-interrupts.js'
 
 const GPA_4G = 2 ** 32
 
@@ -35,12 +37,14 @@ export interface PlatformOptions {
   readonly onPowerOff: () => void
 }
 
-/** The devices of a PC that have no bus to be found on. */
+/** The devices that every machine has, and the PCI bus for more. */
 export class Platform {
   readonly ports = new PortBus()
   readonly mmio = new MmioBus()
   readonly serial: Serial16550
   readonly power: AcpiPm
+  readonly pci: PciHost
+  readonly messages: MessageInterrupts
   readonly #rtc: RtcCmos
 
   constructor(vm: Vm, options: PlatformOptions) {
@@ -58,7 +62,17 @@ export class Platform {
     this.ports.add(SYSTEM_CONTROL_PORT, 1, new SystemControlPort({ onReset, a20 }))
     this.power = new AcpiPm({ sci: interruptLine(vm, ACPI_SCI_IRQ), onPowerOff })
     this.power.attach(this.ports)
-    this.ports.add(RESET_CONTROL_PORT, 1, new ResetControl(onReset))
+    this.messages = new MessageInterrupts(vm)
+    this.pci = new PciHost({
+      ports: this.ports,
+      mmio: this.mmio,
+      ecamGpa: ECAM_GPA,
+      io: PCI_IO,
+      memory32: window(PCI_MEMORY_32),
+      memory64: window(pciMemory64(options.ram)),
+      lines: PCI_GSIS.map((gsi) => interruptLine(vm, gsi)),
+      resetControl: new ResetControl(onReset),
+    })
     new I8042({ irq: interruptLine(vm, 1), onReset, a20 }).attach(this.ports)
   }
 
@@ -66,13 +80,16 @@ export class Platform {
   close(): void {
     this.serial.close()
     this.#rtc.close()
+    this.messages.close()
   }
 }
 
 /** An input of the in-kernel interrupt controllers as devices see it. */
-function interruptLine(vm: Vm, gsi: number): InterruptLine {
+export function interruptLine(vm: Vm, gsi: number): InterruptLine {
   return { set: (level) => vm.irqLine(gsi, level) }
 }
+
+const window = ({ gpa, size }: MemoryRange) => ({ base: gpa, size })
 
 function sizesAround4G(ram: readonly MemoryRange[]): { below4g: number; above4g: number } {
   const sum = (ranges: readonly MemoryRange[]) => ranges.reduce((all, { size }) => all + size, 0)
