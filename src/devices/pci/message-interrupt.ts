@@ -30,6 +30,7 @@ export class MessageVectors {
     this.#messages = new Array(count)
   }
 
+  /** How many there are. */
   get count(): number {
     return this.#vectors.length
   }
@@ -41,10 +42,12 @@ export class MessageVectors {
     this.#vector(index).connect(message)
   }
 
+  /** Raises one. */
   signal(index: number): void {
     this.#vector(index).signal()
   }
 
+  /** Whether one was raised while masked. */
   isPending(index: number): boolean {
     return this.#vectors[index]?.isPending ?? false
   }
