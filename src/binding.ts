@@ -230,9 +230,17 @@ function load(): Binding {
     ? require(chosen)
     : (require('node-gyp-build') as (root: string) => Native)(packageRoot)
   // What native code writes must not turn up in another thread.
-  markAsUntransferable(native.scratch)
-  markAsUntransferable(native.chosen.buffer)
+  keepInThread(native.scratch)
+  keepInThread(native.chosen.buffer)
   return Object.assign(Object.create(null), native, { view: new StructView(native.scratch) })
+}
+
+/**
+ * Makes a buffer over native memory one that cannot be transferred. From Node 22 on such buffers are
+ * that by themselves, and to mark them too ends Node 24's clean-up in a fatal error.
+ */
+export function keepInThread(buffer: ArrayBufferLike): void {
+  if (Number.parseInt(process.versions.node, 10) < 22) markAsUntransferable(buffer)
 }
 
 /** The addon, loaded on the first call. Throws what the loader throws: no binary for this platform. */

@@ -4,8 +4,7 @@
 // V8 counts their bytes as if they were on the heap, and a garbage collection for each is the price.
 
 import { constants } from 'node:buffer'
-import { markAsUntransferable } from 'node:worker_threads'
-import { type Binding, binding, type Handle, KIND_REGION } from '../binding.js'
+import { type Binding, binding, type Handle, KIND_REGION, keepInThread } from '../binding.js'
 import { closedError, KvmError } from './errors.js'
 import type { AtomicArrays, Element } from './memory-access.js'
 import { MemoryHost, type RegionPart } from './memory-host.js'
@@ -464,7 +463,7 @@ function fault(gpa: number, size: number, reason?: string): KvmError {
  */
 function sharedBuffer(native: Binding, region: Region, offset: number, size: number): ArrayBuffer {
   const buffer = native.regionBuffer(region.handle, offset, size, 1)
-  markAsUntransferable(buffer)
+  keepInThread(buffer)
   return buffer
 }
 
