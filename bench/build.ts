@@ -32,6 +32,8 @@ export interface Loops {
   handoff(guest: CGuest, busy: boolean, times: Float64Array): void
   /** Nanoseconds between the answers to a guest that rings an eventfd and waits. */
   doorbell(guest: CGuest, busy: boolean, times: Float64Array): void
+  /** Runs SMP_BOOT and SMP_AP; nanoseconds to create, start, stop and close. */
+  smp(processors: number, boot: Uint8Array, ap: Uint8Array, times: Float64Array): void
   copyRegs(guest: CGuest, count: number): void
   copySregs(guest: CGuest, count: number): void
   /** Issues a request on the guest's vCPU, which reads or fills `argument` each time. */

@@ -49,11 +49,26 @@ export interface LatencyRow {
   met?: boolean
 }
 
+/** Something that takes milliseconds, in parts. */
+export interface PhaseRow {
+  id: string
+  what: string
+  phases: readonly string[]
+  /** Nanoseconds, medians. */
+  c: readonly number[]
+  ours: readonly number[]
+  /** Of the sums. */
+  ratio: number
+  goal: { ratio: number }
+  met: boolean
+}
+
 /** What a benchmark found. */
 export interface Report {
   rows: Row[]
   allocations: AllocationRow[]
   latencies?: LatencyRow[]
+  phases?: PhaseRow[]
 }
 
 /** Puts a comparison beside its goal. */
@@ -101,6 +116,21 @@ export function latencyRow(
   return goal === undefined ? row : { ...row, goal, met: row.ours.p50 <= goal.p50Us * 1000 }
 }
 
+/** Puts parts beside each other, and their sums beside the goal. */
+export function phaseRow(
+  id: string,
+  what: string,
+  phases: readonly string[],
+  c: readonly number[],
+  ours: readonly number[],
+  most: number,
+): PhaseRow {
+  const ratio = sum(ours) / sum(c)
+  return { id, what, phases, c, ours, ratio, goal: { ratio: most }, met: ratio <= most }
+}
+
+const sum = (times: readonly number[]) => times.reduce((all, time) => all + time, 0)
+
 /** One object with everything. */
 export function toJson(name: string, report: Report): string {
   const machine = { cpu: cpus()[0]?.model, cpus: availableParallelism(), node: process.version }
@@ -109,6 +139,7 @@ export function toJson(name: string, report: Report): string {
 
 /** A table of the thread's CPU time, with the wall clock's difference beside it. */
 export function toTable(name: string, report: Report): string {
+  if (report.phases !== undefined) return phaseLines(name, report.phases).join('\n')
   const lines = [['', 'C', 'ours', 'extra', '', 'ratio', 'wall extra', 'goal', '']]
   for (const { what, cpu, wall, goal, met } of report.rows) {
     lines.push([
@@ -132,6 +163,17 @@ export function toTable(name: string, report: Report): string {
   }
   if (report.latencies !== undefined) text.push('', ...latencyLines(report.latencies))
   return text.join('\n')
+}
+
+function phaseLines(name: string, rows: readonly PhaseRow[]): string[] {
+  const { phases } = rows[0]!
+  const lines = [[`${name}, ms: C, ours`, ...phases.flatMap((it) => [it, '']), 'all', '', '', '']]
+  for (const { what, c, ours, ratio, goal, met } of rows) {
+    const pairs = [...phases.map((_, i) => [c[i]!, ours[i]!]), [sum(c), sum(ours)]].flat()
+    const figures = pairs.map((time) => (time / 1e6).toFixed(1))
+    lines.push([what, ...figures, `${ratio.toFixed(2)} of ≤ ${goal.ratio}`, verdict(met)])
+  }
+  return align(lines)
 }
 
 function latencyLines(rows: readonly LatencyRow[]): string[] {

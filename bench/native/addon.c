@@ -8,6 +8,7 @@
 
 #include "handoff.h"
 #include "loops.h"
+#include "smp.h"
 
 static napi_value number(napi_env env, double value) {
   napi_value result = NULL;
@@ -145,6 +146,33 @@ static napi_value bound_doorbell(napi_env env, napi_callback_info info) {
   return measure(env, info, doorbell);
 }
 
+// (processors, boot code, code of the others, times): fills the Float64Array of four.
+static napi_value bound_smp(napi_env env, napi_callback_info info) {
+  size_t argc = 4, sizes[3];
+  napi_value argv[4];
+  void *data[3];
+  uint32_t processors = 0;
+  napi_get_cb_info(env, info, &argc, argv, NULL, NULL);
+  bool ok = napi_get_value_uint32(env, argv[0], &processors) == napi_ok;
+  for (int i = 0; i < 3 && ok; i++) {
+    ok = napi_get_typedarray_info(env, argv[i + 1], NULL, &sizes[i], &data[i], NULL, NULL) ==
+         napi_ok;
+  }
+  struct smp_times times;
+  const char *step = "arguments";
+  errno = EINVAL;
+  if (ok && sizes[2] == 4 &&
+      smp_run(processors, data[0], sizes[0], data[1], sizes[1], &times, &step) == 0) {
+    memcpy(data[2], &times, sizeof times);
+    return NULL;
+  }
+  char message[128];
+  snprintf(message, sizeof message, "%u processors in C: %s: %s", processors, step,
+           strerror(errno));
+  napi_throw_error(env, NULL, message);
+  return NULL;
+}
+
 NAPI_MODULE_INIT() {
   const struct {
     const char *name;
@@ -153,7 +181,7 @@ NAPI_MODULE_INIT() {
       {"cpuTime", cpu_time},           {"wallTime", wall_time},       {"createGuest", create_guest},
       {"exitLoop", bound_exit_loop},   {"bareLoop", bound_bare_loop}, {"copyRegs", bound_copy_regs},
       {"copySregs", bound_copy_sregs}, {"handoff", bound_handoff},    {"doorbell", bound_doorbell},
-      {"ioctlLoop", bound_ioctl_loop},
+      {"ioctlLoop", bound_ioctl_loop}, {"smp", bound_smp},
   };
   for (size_t i = 0; i < sizeof exported / sizeof *exported; i++) {
     napi_value function = NULL;

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -30,7 +31,16 @@ static int enter_real_mode(int vcpu_fd) {
   return ioctl(vcpu_fd, KVM_SET_REGS, &regs);
 }
 
-static int set_up(struct guest *guest, const uint8_t *code, size_t size, const char **step) {
+static int create_irqchip(int vm_fd) {
+  struct kvm_enable_cap wide_ids = {
+      .cap = KVM_CAP_X2APIC_API,
+      .args = {KVM_X2APIC_API_USE_32BIT_IDS | KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK}};
+  if (ioctl(vm_fd, KVM_ENABLE_CAP, &wide_ids) < 0) return -1;
+  return ioctl(vm_fd, KVM_CREATE_IRQCHIP, 0);
+}
+
+static int set_up(struct guest *guest, const uint8_t *code, size_t size, bool smp,
+                  const char **step) {
   *step = "/dev/kvm";
   if ((guest->system_fd = open("/dev/kvm", O_RDWR | O_CLOEXEC)) < 0) return -1;
   *step = "KVM_CREATE_VM";
@@ -44,6 +54,8 @@ static int set_up(struct guest *guest, const uint8_t *code, size_t size, const c
   };
   *step = "KVM_SET_USER_MEMORY_REGION";
   if (ioctl(guest->vm_fd, KVM_SET_USER_MEMORY_REGION, &region) < 0) return -1;
+  *step = "KVM_CREATE_IRQCHIP";
+  if (smp && create_irqchip(guest->vm_fd) < 0) return -1;
   *step = "KVM_CREATE_VCPU";
   if ((guest->vcpu_fd = ioctl(guest->vm_fd, KVM_CREATE_VCPU, 0)) < 0) return -1;
   *step = "kvm_run";
@@ -57,18 +69,27 @@ static int set_up(struct guest *guest, const uint8_t *code, size_t size, const c
   return enter_real_mode(guest->vcpu_fd);
 }
 
-int guest_create(struct guest *guest, const uint8_t *code, size_t size, const char **step) {
+static int create(struct guest *guest, const uint8_t *code, size_t size, bool smp,
+                  const char **step) {
   *guest = (struct guest){.system_fd = -1, .vm_fd = -1, .vcpu_fd = -1};
   *step = "code";
   if (size > GUEST_RAM_SIZE - GUEST_ENTRY) {
     errno = EFBIG;
     return -1;
   }
-  if (set_up(guest, code, size, step) == 0) return 0;
+  if (set_up(guest, code, size, smp, step) == 0) return 0;
   int error = errno;
   guest_destroy(guest);
   errno = error;
   return -1;
+}
+
+int guest_create(struct guest *guest, const uint8_t *code, size_t size, const char **step) {
+  return create(guest, code, size, false, step);
+}
+
+int guest_create_smp(struct guest *guest, const uint8_t *code, size_t size, const char **step) {
+  return create(guest, code, size, true, step);
 }
 
 void guest_destroy(struct guest *guest) {
