@@ -25,6 +25,8 @@
         "native/system.cc",
         "native/thread_api.cc",
         "native/threads.cc",
+        "native/userfault.cc",
+        "native/userfault_api.cc",
         "native/vcpu.cc",
         "native/vcpu_api.cc",
         "native/vm.cc",

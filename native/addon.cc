@@ -9,6 +9,7 @@
 #include "exit_table_api.h"
 #include "memory_api.h"
 #include "thread_api.h"
+#include "userfault_api.h"
 #include "vcpu_api.h"
 #include "vm_api.h"
 
@@ -104,7 +105,7 @@ Napi::Value unsafe_ioctl(Info info) {
   auto* object = args.any_object();
   uint64_t request = args.number(UINT32_MAX);
   if (!args.ok()) return {};
-  if (object->kind() == Kind::kRegion || object->kind() == Kind::kThread) return {};
+  if (!is_file(object->kind())) return {};
   auto& file = static_cast<File&>(*object);
   unsigned long argument = 0;
   Napi::Value given = info[2];
@@ -171,6 +172,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   add("createVcpu", create_vcpu);
   add_vm_functions(env, exports);
   add_memory_functions(env, exports);
+  add_userfault_functions(env, exports);
   add_vcpu_functions(env, exports);
   add_eventfd_functions(env, exports);
   add("regionBuffer", region_buffer);

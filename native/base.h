@@ -24,6 +24,7 @@ constexpr Result kClosed = -10001;
 constexpr Result kBusy = -10002;
 constexpr Result kUnknownRequest = -10003;
 constexpr Result kBufferTooSmall = -10004;
+constexpr Result kWouldDeadlock = -10005;
 
 // Calls ioctl and takes errno before anything else can overwrite it.
 Result checked_ioctl(int fd, unsigned long request, unsigned long arg);
@@ -121,7 +122,11 @@ class Mapping final : public RefCounted {
 
 // What JavaScript can hold: every such object has a kind (checked on each native call) and a number
 // under which another thread's environment can find it.
-enum class Kind : uint8_t { kSystem, kVm, kVcpu, kDevice, kRegion, kThread, kFile };
+enum class Kind : uint8_t { kSystem, kVm, kVcpu, kDevice, kRegion, kThread, kFile, kUserfault };
+
+constexpr bool is_file(Kind kind) {
+  return kind != Kind::kRegion && kind != Kind::kThread && kind != Kind::kUserfault;
+}
 
 class Object : public RefCounted {
  public:

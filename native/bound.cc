@@ -56,6 +56,14 @@ Result call(napi_env env, File& file, const Request& request, napi_value argumen
   }
   Use use(file);
   if (use.error()) return use.error();
+  if (file.kind() == Kind::kVm && waits_for_vcpus(request.number)) {
+    Quiet quiet(*static_cast<Vm&>(file).slots());
+    return quiet.error() ? quiet.error() : checked_ioctl(file.fd(), request.number, arg);
+  }
+  if (file.kind() == Kind::kVcpu && touches_guest_memory(request.number) &&
+      static_cast<Vcpu&>(file).served_by(env_data(env)->tid)) {
+    return kWouldDeadlock;
+  }
   return checked_ioctl(file.fd(), request.number, arg);
 }
 

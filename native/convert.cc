@@ -32,9 +32,7 @@ Object* object_of(napi_env env, napi_value value) {
 
 File* file_of(napi_env env, napi_value value) {
   Object* object = object_of(env, value);
-  if (object == nullptr || object->kind() == Kind::kRegion || object->kind() == Kind::kThread) {
-    return nullptr;
-  }
+  if (object == nullptr || !is_file(object->kind())) return nullptr;
   return static_cast<File*>(object);
 }
 

@@ -13,6 +13,7 @@
 #include "memory.h"
 #include "run_loop.h"
 #include "run_table.h"
+#include "userfault.h"
 #include "vcpu.h"
 #include "vm.h"
 
@@ -33,6 +34,7 @@ struct Environment {
   napi_async_cleanup_hook_handle cleanup = nullptr;
   uint32_t last_watch = 0;
   std::unordered_map<uint32_t, EventWatch*> watches;  // of eventfds, by the number JavaScript has
+  std::unordered_set<Userfault*> userfaults;          // not closed; each holds a reference
   std::unordered_set<VcpuThread*> threads;  // started and not yet joined; each holds a reference
 };
 constexpr size_t kScratchSize = 64 * 1024;
@@ -56,6 +58,8 @@ template <>
 constexpr Kind kKindOf<Device> = Kind::kDevice;
 template <>
 constexpr Kind kKindOf<PlainFile> = Kind::kFile;
+template <>
+constexpr Kind kKindOf<Userfault> = Kind::kUserfault;
 
 // The native object behind a handle; null for any other value. Throws nothing.
 Object* object_of(napi_env env, napi_value value);

@@ -6,10 +6,12 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstring>
 
 #include "bus_guard.h"
+#include "userfault.h"
 
 namespace node_kvm {
 namespace {
@@ -205,10 +207,55 @@ Result Region::punch_hole(uint64_t offset, uint64_t length) {
 
 Result Region::discard(uint64_t offset, uint64_t length) {
   if (offset > size_ || length > size_ - offset) return -EINVAL;
-  if (backing_ != Backing::kAnonymous && backing_ != Backing::kPrivateFile) {
-    return punch_hole(offset, length);
-  }
+  std::lock_guard<std::mutex> lock(fault_mutex_);
+  // ORDER: before the pages are missing, so that none is brought back as it was.
+  for (Userfault* userfault : userfaults_) userfault->forget(offset, length);
+  if (is_shared()) return punch_hole(offset, length);
   return or_errno(::madvise(data() + offset, length, MADV_DONTNEED));
+}
+
+uint64_t Region::page_size() const {
+  if (backing_ == Backing::kHuge2M) return k2M;
+  return backing_ == Backing::kHuge1G ? k1G : kPage;
+}
+
+bool Region::has_pages(uint64_t offset, uint64_t length) const {
+  if (page_size() == kPage) {
+    // Also finds what is swapped out, which mincore(2) does not.
+    off_t hole = ::lseek(fd_, static_cast<off_t>(file_offset_ + offset), SEEK_HOLE);
+    return hole >= 0 && static_cast<uint64_t>(hole) >= file_offset_ + offset + length;
+  }
+  // KERNEL: hugetlbfs knows no holes.
+  for (uint64_t at = offset; at < offset + length; at += page_size()) {
+    unsigned char there = 0;
+    if (::mincore(data() + at, kPage, &there) != 0 || !(there & 1)) return false;
+  }
+  return true;
+}
+
+Result Region::write_file(uint64_t offset, const uint8_t* data, size_t size) {
+  ssize_t written = ::pwrite(fd_, data, size, static_cast<off_t>(file_offset_ + offset));
+  if (written < 0) return -errno;
+  return static_cast<size_t>(written) == size ? 0 : -EIO;
+}
+
+void Region::remove_userfault(Userfault* userfault) {
+  userfaults_.erase(std::remove(userfaults_.begin(), userfaults_.end(), userfault),
+                    userfaults_.end());
+}
+
+bool Region::waits_for_javascript(uint64_t offset, uint64_t length, pid_t owner) {
+  std::lock_guard<std::mutex> lock(fault_mutex_);
+  return std::any_of(userfaults_.begin(), userfaults_.end(), [&](const Userfault* userfault) {
+    return userfault->waits_for_javascript(offset, length, owner);
+  });
+}
+
+bool Region::served_by_javascript(pid_t owner) {
+  std::lock_guard<std::mutex> lock(fault_mutex_);
+  return std::any_of(userfaults_.begin(), userfaults_.end(), [&](const Userfault* userfault) {
+    return userfault->serves_by_javascript(owner);
+  });
 }
 
 Result Region::advise(uint64_t offset, uint64_t length, uint32_t advice) {

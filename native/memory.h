@@ -3,11 +3,17 @@
 // view that JavaScript can reach.
 #pragma once
 
+#include <sys/types.h>
+
+#include <mutex>
 #include <string>
+#include <vector>
 
 #include "base.h"
 
 namespace node_kvm {
+
+class Userfault;
 
 // src/core/memory-options.ts has the same numbers.
 enum class Backing : uint32_t {
@@ -43,6 +49,25 @@ class Region final : public Object {
   bool has(uint64_t offset, uint64_t length) const {
     return mapping_ && offset <= size_ && length <= size_ - offset;
   }
+  uint64_t page_size() const;
+  // Whether what is in memory is there for other mappings too.
+  bool is_shared() const {
+    return backing_ != Backing::kAnonymous && backing_ != Backing::kPrivateFile;
+  }
+  // Of shared memory: whether it has every page of the range.
+  bool has_pages(uint64_t offset, uint64_t length) const;
+  // Of shared memory: changes it without touching the mapping.
+  Result write_file(uint64_t offset, const uint8_t* data, size_t size);
+
+  // Who watches faults here, and everything such a watcher knows. THREAD: held for no wait.
+  std::mutex& fault_mutex() { return fault_mutex_; }
+  void add_userfault(Userfault* userfault) { userfaults_.push_back(userfault); }
+  void remove_userfault(Userfault* userfault);
+  // Whether touching the range would wait for the JavaScript of the thread.
+  bool waits_for_javascript(uint64_t offset, uint64_t length, pid_t owner);
+  // Whether pages come from the JavaScript of the thread; 0: of any.
+  bool served_by_javascript(pid_t owner);
+
   // Gives the pages of a range back: they read as zeros afterwards, or as the file has them where
   // the region is a private copy of one.
   Result discard(uint64_t offset, uint64_t length);
@@ -81,6 +106,8 @@ class Region final : public Object {
   uint64_t file_offset_;
   bool guarded_ = false;
   std::atomic<uint32_t> lost_pages_{0};
+  std::mutex fault_mutex_;
+  std::vector<Userfault*> userfaults_;
   Ref<Mapping> mapping_;
 };
 

@@ -4,6 +4,7 @@
 
 #include "convert.h"
 #include "kvm_numbers.h"
+#include "requests.h"
 
 namespace node_kvm {
 namespace {
@@ -196,7 +197,12 @@ Result pointer_ioctl(File& file, uint32_t request, uint8_t* bytes, size_t size,
   if (filled.error()) return filled.error();
   Use use(file);
   if (use.error()) return use.error();
-  return checked_ioctl(file.fd(), request, reinterpret_cast<unsigned long>(filled.bytes()));
+  auto argument = reinterpret_cast<unsigned long>(filled.bytes());
+  if (file.kind() != Kind::kVm || !waits_for_vcpus(request)) {
+    return checked_ioctl(file.fd(), request, argument);
+  }
+  Quiet quiet(*static_cast<Vm&>(file).slots());
+  return quiet.error() ? quiet.error() : checked_ioctl(file.fd(), request, argument);
 }
 
 }  // namespace node_kvm

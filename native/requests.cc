@@ -60,6 +60,27 @@ bool fits(const Request& request, const uint8_t* data, size_t length, size_t xsa
   return count <= (length - request.fixed_size) / request.element_size;
 }
 
+bool waits_for_vcpus(uint32_t number) {
+  switch (number) {
+    case kSetUserMemoryRegion:
+    case kSetUserMemoryRegion2:
+    case kIoeventfd:
+    case kRegisterCoalescedMmio:
+    case kUnregisterCoalescedMmio:
+    case kCreatePit2:
+    case kSetGsiRouting:
+    case kSetPmuEventFilter:
+    case kX86SetMsrFilter:
+      return true;
+    default:
+      return false;
+  }
+}
+
+bool touches_guest_memory(uint32_t number) {
+  return number == kTranslate || number == kPreFaultMemory;
+}
+
 bool carries_pointer(const Request& request, const uint8_t* data) {
   if (request.number != kEnableCap) return false;
   uint32_t capability;

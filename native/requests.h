@@ -35,6 +35,12 @@ const Request* find_request(uint32_t number, ScopeMask scope);
 // Whether `length` bytes at `data` are enough for what the kernel will read or write.
 bool fits(const Request& request, const uint8_t* data, size_t length, size_t xsave2_size);
 
+// Whether the kernel waits in it until no vCPU of the VM is in the middle of an access to memory.
+bool waits_for_vcpus(uint32_t number);
+
+// Whether this request of a vCPU reads or writes guest RAM there and then.
+bool touches_guest_memory(uint32_t number);
+
 // Whether these bytes are KVM_ENABLE_CAP for a capability whose argument is an address or an fd.
 bool carries_pointer(const Request& request, const uint8_t* data);
 

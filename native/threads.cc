@@ -1,6 +1,7 @@
 #include "threads.h"
 
 #include "convert.h"
+#include "userfault_api.h"
 
 namespace node_kvm {
 namespace {
@@ -60,6 +61,7 @@ void on_async(uv_async_t* async) {
 // Runs on the environment's thread before anything of it is gone. No vCPU thread survives it.
 void on_environment_end(napi_async_cleanup_hook_handle hook, void* data) {
   auto* environment = static_cast<Environment*>(data);
+  end_userfaults(*environment);
   for (VcpuThread* thread : environment->threads) thread->stop();
   environment->exits->shut();
   for (VcpuThread* thread : environment->threads) {

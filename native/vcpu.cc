@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "futex.h"
+
 namespace node_kvm {
 namespace {
 
@@ -37,6 +39,7 @@ Result Vcpu::create(Vm& vm, uint32_t vcpu_id, Ref<Vcpu>* out) {
   }
   *out = Ref<Vcpu>::adopt(
       new Vcpu(static_cast<int>(fd), vcpu_id, vm, std::move(page), std::move(counts)));
+  vm.slots()->add_vcpu(out->get());
   Result xsave = checked_ioctl(vm.fd(), kCheckExtension, kCapXsave2);
   if (xsave > 0) (*out)->xsave_size_ = std::max(kXsaveSize, static_cast<size_t>(xsave));
   return 0;
@@ -60,7 +63,23 @@ void Vcpu::on_closed() {
   // The mapping holds the kernel's vCPU, and that the VM: let go of both now, not at a GC.
   run_page_->detach(kKeptOfRunPage);
   xen_vcpu_info_.reset();
+  slots_->remove_vcpu(this);
   slots_.reset();
+}
+
+// ORDER: in use, then the look at `quiet`; Quiet does the opposite.
+Result Vcpu::enter_served(uint64_t mode) {
+  uint32_t quiet = slots_->quiet.load(std::memory_order_seq_cst);
+  if (quiet == 0) {
+    // Only a thread of JavaScript's runs in this mode, and a page may need that one.
+    if (mode != kGuest || !slots_->served_by_javascript(current_tid())) return 0;
+    leave(mode);
+    return kWouldDeadlock;
+  }
+  Ref<SlotTable> slots = slots_;
+  leave(mode);
+  futex_wait(slots->quiet, quiet);
+  return enter(mode);
 }
 
 // The part of a run's set-up that only a new thread or a first run needs.

@@ -6,6 +6,7 @@
 #include "exit_meter.h"
 #include "kick.h"
 #include "kvm_numbers.h"
+#include "userfault.h"
 #include "vm.h"
 
 namespace node_kvm {
@@ -54,6 +55,11 @@ class Vcpu final : public File {
 
   uint64_t state() const { return state_.load(std::memory_order_seq_cst); }
   static bool is_guest_state(uint64_t state) { return (state & kModeMask) >= kGuest; }
+  bool in_use() const { return (state() & kModeMask) != 0; }
+  // Whether its memory comes from the JavaScript of that thread, which so cannot wait for it.
+  bool served_by(pid_t tid) const {
+    return Userfault::any_by_javascript() && slots_->served_by_javascript(tid);
+  }
   // In guest mode on a thread that must return to JavaScript now and then.
   static bool is_sliced_state(uint64_t state) { return (state & kModeMask) == kGuest; }
   const Ref<Mapping>& run_page() const { return run_page_; }
@@ -85,6 +91,7 @@ class Vcpu final : public File {
   template <uint64_t kMode>
   Result run_as(pid_t tid);
   Result enter(uint64_t mode);
+  Result enter_served(uint64_t mode);
   void leave(uint64_t mode);
   Result enter_guest();
   Result run_on(Result failed);
@@ -115,7 +122,7 @@ inline Result Vcpu::enter(uint64_t mode) {
     if (state & kClosedBit) return kClosed;
     if (state & kModeMask) return kBusy;
   } while (!state_.compare_exchange_weak(state, state | mode, std::memory_order_seq_cst));
-  return 0;
+  return Userfault::any_by_javascript() ? enter_served(mode) : 0;
 }
 
 inline void Vcpu::leave(uint64_t mode) {

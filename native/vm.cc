@@ -2,7 +2,10 @@
 
 #include <sys/mman.h>
 
+#include "futex.h"
 #include "kvm_numbers.h"
+#include "userfault.h"
+#include "vcpu.h"
 
 namespace node_kvm {
 namespace {
@@ -17,6 +20,43 @@ Result call(File& file, unsigned long request, T* argument) {
 }
 
 }  // namespace
+
+bool SlotTable::served_by_javascript(pid_t owner) {
+  std::lock_guard<std::mutex> lock(mutex);
+  for (auto& [number, slot] : regions) {
+    if (slot.region && slot.region->served_by_javascript(owner)) return true;
+  }
+  return false;
+}
+
+void SlotTable::add_vcpu(Vcpu* vcpu) {
+  std::lock_guard<std::mutex> lock(vcpus_mutex_);
+  vcpus_.insert(vcpu);
+}
+
+void SlotTable::remove_vcpu(Vcpu* vcpu) {
+  std::lock_guard<std::mutex> lock(vcpus_mutex_);
+  vcpus_.erase(vcpu);
+}
+
+// ORDER: nobody gets in, then the look at who is in. Vcpu::enter() does the opposite.
+Quiet::Quiet(SlotTable& slots, Region* added) {
+  if (!Userfault::any_by_javascript()) return;
+  bool served = added != nullptr && added->served_by_javascript(0);
+  if (!served && !slots.served_by_javascript(0)) return;
+  slots_ = &slots;
+  slots.quiet.fetch_add(1, std::memory_order_seq_cst);
+  std::lock_guard<std::mutex> lock(slots.vcpus_mutex_);
+  for (Vcpu* vcpu : slots.vcpus_) {
+    if (vcpu->in_use()) error_ = kWouldDeadlock;
+  }
+}
+
+Quiet::~Quiet() {
+  if (slots_ != nullptr && slots_->quiet.fetch_sub(1, std::memory_order_seq_cst) == 1) {
+    futex_wake(slots_->quiet);
+  }
+}
 
 bool RegionPart::has(uint64_t size) const {
   return region != nullptr && region->data() != nullptr && offset <= region->size() &&
@@ -57,6 +97,8 @@ Result Vm::set_slot(unsigned long ioctl_request, const SlotRequest& request) {
   } else if (request.flags & kMemGuestMemfd) {
     return -EINVAL;
   }
+  Quiet quiet(*slots_, request.memory.region);
+  if (quiet.error()) return quiet.error();
   std::lock_guard<std::mutex> lock(slots_->mutex);
   Result result = call(*this, ioctl_request, &argument);
   if (result < 0) return result;

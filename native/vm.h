@@ -3,6 +3,7 @@
 
 #include <map>
 #include <mutex>
+#include <set>
 #include <vector>
 
 #include "exit_table.h"
@@ -21,6 +22,8 @@ class HeldBytes final : public RefCounted {
   ~HeldBytes() override = default;
   std::vector<uint8_t> bytes_;
 };
+
+class Vcpu;
 
 struct MemorySlot {
   Ref<Region> region;
@@ -53,11 +56,39 @@ class SlotTable final : public RefCounted {
   // The vCPUs' dirty rings that were mapped.
   std::vector<Ref<Mapping>> dirty_rings;
 
+  // Whether any of the memory comes from the JavaScript of that thread (0: of any).
+  bool served_by_javascript(pid_t owner);
+  void add_vcpu(Vcpu* vcpu);
+  void remove_vcpu(Vcpu* vcpu);
+  // Not zero while nobody may enter a vCPU, see Quiet.
+  std::atomic<uint32_t> quiet{0};
+
  private:
+  friend class Quiet;
+  std::mutex vcpus_mutex_;
+  std::set<Vcpu*> vcpus_;
   // A mapped ring holds the kernel's vCPU, and that the VM: let go of both now, not at a GC.
   ~SlotTable() override {
     for (const Ref<Mapping>& ring : dirty_rings) ring->detach(0);
   }
+};
+
+// For requests that make the kernel wait until no vCPU is in the middle of an access to memory.
+// Where memory comes from JavaScript, such an access may last until JavaScript is back from this
+// very request: then they are refused unless all vCPUs are out, and as long as this lives none gets
+// in.
+class Quiet {
+ public:
+  // `added`: memory that the request makes known to the guest.
+  explicit Quiet(SlotTable& slots, Region* added = nullptr);
+  ~Quiet();
+  Quiet(const Quiet&) = delete;
+  Quiet& operator=(const Quiet&) = delete;
+  Result error() const { return error_; }
+
+ private:
+  SlotTable* slots_ = nullptr;
+  Result error_ = 0;
 };
 
 // A part of a region, or nothing.

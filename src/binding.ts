@@ -11,6 +11,7 @@ export const RESULT_CLOSED = -10001
 export const RESULT_BUSY = -10002
 export const RESULT_UNKNOWN_REQUEST = -10003
 export const RESULT_BUFFER_TOO_SMALL = -10004
+export const RESULT_WOULD_DEADLOCK = -10005
 
 /** Why a run ended without an exit: bits of what `run()` returns (native/vcpu.h). */
 export const RUN_KICKED = 1
@@ -86,7 +87,35 @@ interface MemoryNative {
   regionLostPages(region: Handle): number
 }
 
-interface Native extends MemoryNative {
+/** Functions of userfaultfd(2). Offsets are in the region. */
+interface UserfaultNative {
+  /** A bit for each feature of linux/userfaultfd.h. */
+  userfaultFeatures(): number
+  /** `modes`: 1 missing, 2 write-protect, 4 minor. Missing pages come from `path` unless it is ''. */
+  createUserfault(
+    region: Handle,
+    offset: number,
+    length: number,
+    modes: number,
+    path: string,
+    fileOffset: number,
+    bell: Handle,
+  ): Handle | number
+  closeUserfault(userfault: Handle): void
+  userfaultPageSize(userfault: Handle): number
+  /** The page's offset plus the event; -EAGAIN when there is none. */
+  userfaultTake(userfault: Handle, page: Uint8Array): number
+  userfaultBring(userfault: Handle, offset: number, page: Uint8Array | null): number
+  /** Which event a touch of the page would be; -EEXIST for none. */
+  userfaultClaim(userfault: Handle, offset: number): number
+  userfaultFetch(userfault: Handle, offset: number, length: number): number
+  userfaultProtect(userfault: Handle, offset: number, length: number, on: 0 | 1): number
+  userfaultCounts(userfault: Handle): number[]
+  /** Whether this thread would wait for itself. */
+  regionWouldWait(region: Handle, offset: number, length: number): boolean
+}
+
+interface Native extends MemoryNative, UserfaultNative {
   readonly scratch: ArrayBuffer
   openSystem(path: string): FileHandle | number
   createVm(system: FileHandle, type: number): FileHandle | number

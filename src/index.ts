@@ -111,6 +111,14 @@ export { enableStealTime, readStealTime, type StealTime } from './core/steal-tim
 export type { SyncRegs } from './core/sync-regs.js'
 export { Tdx, type TdxCapabilities, type TdxInitVm } from './core/tdx.js'
 export type { ThreadScheduler } from './core/thread-scheduler.js'
+export { Userfault, type UserfaultStatistics, type UserfaultSupport } from './core/userfault.js'
+export type {
+  MinorHandler,
+  MissingHandler,
+  PageSource,
+  UserfaultOptions,
+  WriteHandler,
+} from './core/userfault-options.js'
 export type { RunOptions } from './core/vcpu.js'
 export { Vcpu } from './core/vcpu.js'
 export type { MsrEntry } from './core/vcpu-msrs.js'

@@ -6,6 +6,7 @@ import {
   RESULT_BUSY,
   RESULT_CLOSED,
   RESULT_UNKNOWN_REQUEST,
+  RESULT_WOULD_DEADLOCK,
 } from '../binding.js'
 
 /** What a {@link KvmError} can tell about the call that failed, each present where it matters. */
@@ -46,6 +47,8 @@ export interface KvmErrorDetails {
  * - `ERR_KVM_RANGE_TAKEN`: a range of ports or addresses overlaps one that has a handler.
  * - `ERR_KVM_IO_PENDING`: the guest is in the middle of an access, so its state cannot be saved.
  * - `ERR_KVM_GUEST_FAULT`: an address is not guest RAM, or the guest's memory cannot be reached.
+ * - `ERR_KVM_WOULD_DEADLOCK`: the call could wait for a page that only this thread can bring.
+ * - `ERR_KVM_PAGE_LOST`: a page could not be brought, see {@link Userfault}.
  *
  * Wrong arguments throw Node's `ERR_INVALID_ARG_TYPE` and `ERR_OUT_OF_RANGE` instead.
  */
@@ -121,6 +124,13 @@ export function kvmError(result: number, details: KvmErrorDetails): KvmError {
         reason: 'stop or pause it first',
         ...details,
       })
+    case RESULT_WOULD_DEADLOCK:
+      return new KvmError(
+        'ERR_KVM_WOULD_DEADLOCK',
+        undefined,
+        'it could wait for a page that JavaScript is to bring, which would have to wait for it',
+        { reason: 'pause the vCPUs, or run them on threads of their own', ...details },
+      )
     case RESULT_UNKNOWN_REQUEST:
       return new KvmError('ENOTTY', 25, 'not a request of this file', details)
     case RESULT_BUFFER_TOO_SMALL:

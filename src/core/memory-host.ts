@@ -21,6 +21,8 @@ export interface RegionPart {
 /** What {@link GuestMemory.advise} can say of pages. */
 export type MemoryAdvice = keyof typeof ADVICE
 
+const TOUCHING: ReadonlySet<MemoryAdvice> = new Set(['populateRead', 'populateWrite', 'collapse'])
+
 /** Guest RAM and the host's memory management. Ranges are aligned to 4096 here. */
 export abstract class MemoryHost extends MemoryAccess {
   /** @internal */
@@ -53,6 +55,8 @@ export abstract class MemoryHost extends MemoryAccess {
     if (!Object.hasOwn(ADVICE, advice)) {
       throw invalidArgType('advice', `one of ${Object.keys(ADVICE).join(', ')}`, advice)
     }
+    // These touch the pages here and now.
+    if (TOUCHING.has(advice)) this.eachPiece(gpa, length, () => true)
     this.#eachPart(gpa, length, 'madvise', (part) =>
       this.binding.adviseRegion(part.handle, part.offset, part.length, ADVICE[advice]),
     )

@@ -4,8 +4,15 @@
 // V8 counts their bytes as if they were on the heap, and a garbage collection for each is the price.
 
 import { constants } from 'node:buffer'
-import { type Binding, binding, type Handle, KIND_REGION, keepInThread } from '../binding.js'
-import { closedError, KvmError } from './errors.js'
+import {
+  type Binding,
+  binding,
+  type Handle,
+  KIND_REGION,
+  keepInThread,
+  RESULT_WOULD_DEADLOCK,
+} from '../binding.js'
+import { closedError, KvmError, kvmError } from './errors.js'
 import type { AtomicArrays, Element } from './memory-access.js'
 import { MemoryHost, type RegionPart } from './memory-host.js'
 import {
@@ -14,6 +21,7 @@ import {
   createRegion,
   type MemoryOptions,
 } from './memory-options.js'
+import { servedHere } from './served-pages.js'
 import { findObject, type SharedMemory } from './shared.js'
 import {
   bytes as checkBytes,
@@ -89,7 +97,7 @@ class Chunk {
  *
  * Accessors take guest-physical addresses (numbers, at most 2^52), work across adjacent regions, and
  * throw a {@link KvmError} with code `ERR_KVM_GUEST_FAULT` for an address that is not RAM, before
- * they change anything.
+ * they change anything; and `ERR_KVM_WOULD_DEADLOCK`, see {@link Userfault}.
  */
 export class GuestMemory extends MemoryHost implements Disposable {
   readonly #native: Binding
@@ -219,7 +227,7 @@ export class GuestMemory extends MemoryHost implements Disposable {
    *   version 20).
    */
   override view(gpa: number, length: number): Uint8Array {
-    this.#check(gpa, length)
+    this.#checkTouch(gpa, length)
     if (length === 0) return new Uint8Array(0)
     const chunk = this.#find(gpa, 1)
     const offset = gpa - chunk.gpa
@@ -235,7 +243,7 @@ export class GuestMemory extends MemoryHost implements Disposable {
 
   /** Copies `length` bytes out. */
   override read(gpa: number, length: number): Uint8Array {
-    this.#check(gpa, length)
+    this.#checkTouch(gpa, length)
     const bytes = ofLength(length, () => new Uint8Array(length))
     this.#pieces(gpa, length, (chunk, offset, count, done) => {
       bytes.set(chunk.u8.subarray(offset, offset + count), done)
@@ -246,7 +254,7 @@ export class GuestMemory extends MemoryHost implements Disposable {
   /** Copies `bytes` in. */
   override write(gpa: number, bytes: Uint8Array): void {
     checkBytes(bytes, 'bytes')
-    this.#check(gpa, bytes.length)
+    this.#checkTouch(gpa, bytes.length)
     this.#pieces(gpa, bytes.length, (chunk, offset, count, done) => {
       chunk.u8.set(bytes.subarray(done, done + count), offset)
     })
@@ -255,7 +263,7 @@ export class GuestMemory extends MemoryHost implements Disposable {
   /** Sets `length` bytes to `value`. */
   override fill(gpa: number, length: number, value = 0): void {
     integer(value, 'value', 0, 0xff)
-    this.#check(gpa, length)
+    this.#checkTouch(gpa, length)
     this.#pieces(gpa, length, (chunk, offset, count) => {
       chunk.u8.fill(value, offset, offset + count)
     })
@@ -343,7 +351,7 @@ export class GuestMemory extends MemoryHost implements Disposable {
     const last = this.#last
     // What is no integer fails here and then, by name, in the search. The type counts: a string
     // would compare like a number.
-    const exact = typeof gpa === 'number' && gpa % 1 === 0
+    const exact = typeof gpa === 'number' && gpa % 1 === 0 && servedHere.count === 0
     if (exact && last !== undefined && gpa >= last.gpa && gpa < last.gpa + last.size) return last
     return this.#search(gpa, size)
   }
@@ -354,6 +362,7 @@ export class GuestMemory extends MemoryHost implements Disposable {
     const index = this.#regionAt(gpa)
     if (index < 0) throw fault(gpa, size)
     const region = this.#regions[index]!
+    if (servedHere.count !== 0) this.#refuseToWait(region, gpa, size)
     const place = Math.floor((gpa - region.gpa) / CHUNK)
     const chunks = this.#chunks[index]!
     chunks[place] ??= new Chunk(this.#native, region, place * CHUNK)
@@ -389,6 +398,27 @@ export class GuestMemory extends MemoryHost implements Disposable {
     } while (at < gpa + length)
   }
 
+  /** The same, and none of it would have to be brought by this very thread. */
+  #checkTouch(gpa: number, length: number): void {
+    this.#check(gpa, length)
+    if (servedHere.count === 0) return
+    for (let at = gpa; at < gpa + length; ) {
+      const region = this.#regions[this.#regionAt(at)]!
+      this.#refuseToWait(region, at, gpa + length - at)
+      at = region.gpa + region.size
+    }
+  }
+
+  #refuseToWait(region: Region, gpa: number, size: number): void {
+    const length = Math.min(size, region.gpa + region.size - gpa)
+    if (!this.#native.regionWouldWait(region.handle, gpa - region.gpa, length)) return
+    throw kvmError(RESULT_WOULD_DEADLOCK, {
+      gpa,
+      size,
+      reason: 'await prefetch() of its userfault first',
+    })
+  }
+
   /** An empty range may also stand just behind the last byte of a region. */
   #isEnd(gpa: number): boolean {
     return this.#regions.some((region) => region.gpa + region.size === gpa)
@@ -416,7 +446,7 @@ export class GuestMemory extends MemoryHost implements Disposable {
     length: number,
     each: (bytes: Uint8Array, gpa: number) => boolean | undefined,
   ): void {
-    this.#check(gpa, length)
+    this.#checkTouch(gpa, length)
     for (let done = 0; done < length; ) {
       const chunk = this.#find(gpa + done, length - done)
       const offset = gpa + done - chunk.gpa
