@@ -12,6 +12,8 @@ export interface MemoryUsage {
   readonly pss: number
   /** Mapped nowhere else. */
   readonly private: number
+  /** Of that, what was written: of a private copy of a file, what it really costs. */
+  readonly privateDirty: number
   /** Mapped elsewhere too. */
   readonly shared: number
   readonly swap: number
@@ -39,6 +41,7 @@ export function sumSmaps(texts: readonly string[]): MemoryUsage {
     rss: sum('Rss'),
     pss: sum('Pss'),
     private: sum('Private_Clean', 'Private_Dirty'),
+    privateDirty: sum('Private_Dirty'),
     shared: sum('Shared_Clean', 'Shared_Dirty'),
     swap: sum('Swap'),
     locked: sum('Locked'),
