@@ -60,8 +60,7 @@ Result call(napi_env env, File& file, const Request& request, napi_value argumen
     Quiet quiet(*static_cast<Vm&>(file).slots());
     return quiet.error() ? quiet.error() : checked_ioctl(file.fd(), request.number, arg);
   }
-  if (file.kind() == Kind::kVcpu && touches_guest_memory(request.number) &&
-      static_cast<Vcpu&>(file).served_by(env_data(env)->tid)) {
+  if (file.kind() == Kind::kVcpu && static_cast<Vcpu&>(file).would_deadlock(request.number)) {
     return kWouldDeadlock;
   }
   return checked_ioctl(file.fd(), request.number, arg);

@@ -77,7 +77,7 @@ bool waits_for_vcpus(uint32_t number) {
   }
 }
 
-bool touches_guest_memory(uint32_t number) {
+bool touches_guest_memory(unsigned long number) {
   return number == kTranslate || number == kPreFaultMemory;
 }
 

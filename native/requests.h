@@ -39,7 +39,7 @@ bool fits(const Request& request, const uint8_t* data, size_t length, size_t xsa
 bool waits_for_vcpus(uint32_t number);
 
 // Whether this request of a vCPU reads or writes guest RAM there and then.
-bool touches_guest_memory(uint32_t number);
+bool touches_guest_memory(unsigned long number);
 
 // Whether these bytes are KVM_ENABLE_CAP for a capability whose argument is an address or an fd.
 bool carries_pointer(const Request& request, const uint8_t* data);

@@ -6,6 +6,7 @@
 #include "exit_meter.h"
 #include "kick.h"
 #include "kvm_numbers.h"
+#include "requests.h"
 #include "userfault.h"
 #include "vm.h"
 
@@ -56,9 +57,11 @@ class Vcpu final : public File {
   uint64_t state() const { return state_.load(std::memory_order_seq_cst); }
   static bool is_guest_state(uint64_t state) { return (state & kModeMask) >= kGuest; }
   bool in_use() const { return (state() & kModeMask) != 0; }
-  // Whether its memory comes from the JavaScript of that thread, which so cannot wait for it.
-  bool served_by(pid_t tid) const {
-    return Userfault::any_by_javascript() && slots_->served_by_javascript(tid);
+  // Whether the request could wait for a page that only the calling thread's JavaScript brings.
+  // THREAD: the vCPU's user.
+  bool would_deadlock(unsigned long request) const {
+    return Userfault::any_by_javascript() && touches_guest_memory(request) &&
+           slots_->served_by_javascript(current_tid());
   }
   // In guest mode on a thread that must return to JavaScript now and then.
   static bool is_sliced_state(uint64_t state) { return (state & kModeMask) == kGuest; }
@@ -152,7 +155,7 @@ inline Result Vcpu::enter_guest() {
 // Inline down to the system call, as run_as(), for the reason that direct_ioctl gives.
 inline Result Vcpu::call(unsigned long request, unsigned long arg) {
   if (Result error = enter(kCall)) return error;
-  Result result = direct_ioctl(fd(), request, arg);
+  Result result = would_deadlock(request) ? kWouldDeadlock : direct_ioctl(fd(), request, arg);
   leave(kCall);
   return result;
 }

@@ -145,6 +145,8 @@ Result Vm::list_slots(uint32_t first, SlotInfo* slots, size_t capacity) {
 Result Vm::change_slot(uint32_t slot, uint32_t flags, uint64_t gpa) {
   Use use(*this);
   if (use.error()) return use.error();
+  Quiet quiet(*slots_);
+  if (quiet.error()) return quiet.error();
   std::lock_guard<std::mutex> lock(slots_->mutex);
   auto found = slots_->regions.find(slot);
   if (found == slots_->regions.end()) return -ENOENT;

@@ -209,7 +209,9 @@ describe('on the thread of the handler', () => {
     const sum = guest.run()
     await waitUntil(() => userfault.statistics.waiting === 1)
     for (const act of [
-      () => vm.setUserMemoryRegion({ ...slot, memorySize: 0 }),
+      () => vm.deleteSlot(9),
+      () => vm.moveSlot(9, 2 ** 34),
+      () => vm.setSlotFlags(9, 1),
       () => vm.setUserMemoryRegion({ ...slot, slot: 10, guestPhysAddr: 2 ** 33 }),
       () => vm.registerCoalescedMmio({ address: 0x1000_0000, size: 8 }),
     ]) {
@@ -218,7 +220,8 @@ describe('on the thread of the handler', () => {
     const paused = vcpu.pause()
     bring(pageOf(DATA))
     await paused
-    vm.setUserMemoryRegion({ ...slot, memorySize: 0 })
+    vm.moveSlot(9, 2 ** 34)
+    vm.deleteSlot(9)
     userfault.close()
     vcpu.resume()
     expect(await sum).toBe(wordOf(1))
