@@ -1,3 +1,20 @@
-// The harness for hardware-feature tests. Nothing of it is public yet.
+/**
+ * Tests of hardware features: guests of a few instructions in any mode, and what became of them.
+ *
+ * Needs the package iced-x86, which assembles their code.
+ *
+ * @packageDocumentation
+ */
 
-export {}
+export { asm, type Interpolated, type Source } from './assembler/asm.js'
+export { type AssembleOptions, assemble } from './assembler/assemble.js'
+export { AssemblyError } from './assembler/assembly-error.js'
+export type { Bits } from './assembler/opcodes.js'
+export { Program } from './assembler/program.js'
+export { guest, type RunGuestOptions, TestGuest } from './guest.js'
+export type { GuestOptions } from './guest-set-up.js'
+export { type CpuState, type MatchResult, matchers } from './matchers.js'
+export { MODES, type Mode, type ModeName, type Ring } from './modes.js'
+export { describeOutcome, type ExitFields, type Outcome, type Raised } from './outcome.js'
+export { missing, type Requirement, requires, type SkippableTest } from './requires.js'
+export { UnsupportedModeError } from './unsupported.js'

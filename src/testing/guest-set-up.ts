@@ -1,0 +1,171 @@
+// The state that a test guest begins with: CPUID, special registers, MSRs.
+
+import { KvmError } from '../core/errors.js'
+import type { Vcpu } from '../core/vcpu.js'
+import { invalidArgValue, type KvmSregs } from '../uapi/index.js'
+import type { BitFields } from '../x86/bitfields.js'
+import { flagBits } from '../x86/bitfields.js'
+import { CR0, CR4 } from '../x86/control-registers.js'
+import type { CpuidFeatureName } from '../x86/cpuid-features.js'
+import { CpuidTable } from '../x86/cpuid-table.js'
+import { EFER } from '../x86/efer.js'
+import { MSR, type MsrName } from '../x86/msr.js'
+import { PageTableBuilder } from '../x86/page-table-builder.js'
+import type { PhysicalMemory } from '../x86/physical-memory.js'
+import { realModeSegment, unusableSegment } from '../x86/segment.js'
+import {
+  codeSegment,
+  dataSegment,
+  taskSegment,
+  writeGdt,
+  writeTss,
+  writeVectors,
+} from './descriptors.js'
+import * as layout from './layout.js'
+import { controlRegisters, type Mode, type ModeName, type Ring } from './modes.js'
+import { UnsupportedModeError } from './unsupported.js'
+
+/** Flags of a register by their names in the manuals, in any case. */
+type Flags<D extends BitFields> = { [Name in keyof D & string as Lowercase<Name>]?: boolean }
+
+/** How a test guest begins. */
+export interface GuestOptions {
+  /** `'long'` if nothing is said. */
+  mode?: ModeName
+  /** 0 if nothing is said. */
+  ring?: Ring
+  /** Flags to set or clear besides those that the mode needs. */
+  cr0?: Flags<typeof CR0>
+  cr4?: Flags<typeof CR4>
+  efer?: Flags<typeof EFER>
+  /** The state components that XSETBV would turn on; sets CR4.OSXSAVE. */
+  xcr0?: bigint
+  /** Features to show or hide; all others are what KVM supports. */
+  cpuid?: Partial<Record<CpuidFeatureName, boolean>>
+  /** MSRs to set, by name. */
+  msrs?: Partial<Record<MsrName, bigint>>
+  /** Interrupt controllers in the kernel (none); HLT then waits for an interrupt. */
+  irqchip?: 'none' | 'kernel'
+  /** Bytes of RAM, at least 256 KiB. */
+  memory?: number
+}
+
+function withFlags<D extends BitFields>(
+  register: string,
+  fields: D,
+  value: bigint,
+  flags: Record<string, boolean | undefined> = {},
+): bigint {
+  const names = new Map(Object.keys(fields).map((name) => [name.toLowerCase(), name]))
+  let result = value
+  for (const [key, on] of Object.entries(flags)) {
+    const name = names.get(key.toLowerCase())
+    if (name === undefined || fields[name]!.kind !== 'flag') {
+      throw invalidArgValue(`options.${register}.${key}`, `is no flag of ${register.toUpperCase()}`)
+    }
+    const bit = flagBits(fields, name as never)
+    if (on !== undefined) result = on ? result | bit : result & ~bit
+  }
+  return result
+}
+
+/** Tables in RAM, and the vCPU at the door of the mode. */
+export function prepareVcpu(
+  vcpu: Vcpu,
+  ram: PhysicalMemory & { readonly size: number },
+  mode: Mode,
+  options: GuestOptions,
+): void {
+  setCpuid(vcpu, options)
+  const sregs = vcpu.getSregs()
+  const wanted = { ...sregs, ...specialRegisters(sregs, ram, mode, options) }
+  enterMode(vcpu, wanted, options)
+  if (options.xcr0 !== undefined) vcpu.setXcrs([{ xcr: 0, value: options.xcr0 }])
+  const msrs = Object.entries(options.msrs ?? {}) as [MsrName, bigint][]
+  if (msrs.length > 0) vcpu.setMsrs(msrs.map(([name, data]) => ({ index: MSR[name], data })))
+}
+
+function setCpuid(vcpu: Vcpu, { cpuid = {} }: GuestOptions): void {
+  const table = new CpuidTable(vcpu.vm.kvm.getSupportedCpuid())
+  for (const [name, on] of Object.entries(cpuid)) table.set(name, on)
+  vcpu.setCpuid2(table.entries)
+}
+
+function specialRegisters(
+  sregs: KvmSregs,
+  ram: PhysicalMemory & { readonly size: number },
+  mode: Mode,
+  options: GuestOptions,
+): Partial<KvmSregs> {
+  const idt = {
+    base: BigInt(mode.protected ? layout.IDT : layout.IVT),
+    limit: writeVectors(ram, mode),
+  }
+  const segments = mode.protected
+    ? protectedSegments(mode, options.ring ?? 0)
+    : realSegments(options.mode === 'unreal')
+  const gdt = { base: BigInt(layout.GDT), limit: writeGdt(ram, mode) }
+  writeTss(ram, mode)
+  const control = controlRegisters(mode)
+  const paging = pagingRegisters(ram, mode)
+  const cr4 =
+    control.cr4 | paging.cr4 | (options.xcr0 === undefined ? 0n : flagBits(CR4, 'OSXSAVE'))
+  return {
+    ...segments,
+    gdt: { ...sregs.gdt, ...gdt },
+    idt: { ...sregs.idt, ...idt },
+    cr0: withFlags('cr0', CR0, control.cr0 | paging.cr0, options.cr0),
+    cr3: paging.cr3,
+    cr4: withFlags('cr4', CR4, cr4, options.cr4),
+    efer: withFlags('efer', EFER, control.efer | paging.efer, options.efer),
+  }
+}
+
+function protectedSegments(mode: Mode, ring: Ring): Partial<KvmSregs> {
+  const data = dataSegment(ring)
+  return {
+    cs: codeSegment(mode, ring),
+    ds: data,
+    es: data,
+    fs: data,
+    gs: data,
+    ss: data,
+    tr: taskSegment(),
+    ldt: unusableSegment(),
+  } as Partial<KvmSregs>
+}
+
+function realSegments(unreal: boolean): Partial<KvmSregs> {
+  const plain = realModeSegment(0)
+  const data = unreal ? { ...plain, limit: 0xffff_ffff, g: 1 } : plain
+  const cs = realModeSegment(0, 'code')
+  return { cs, ds: data, es: data, fs: data, gs: data, ss: plain } as Partial<KvmSregs>
+}
+
+/** RAM mapped to its own addresses for every ring: by small pages, so that each has rights of its own. */
+function pagingRegisters(ram: PhysicalMemory & { readonly size: number }, { paging }: Mode) {
+  if (paging === undefined) return { cr0: 0n, cr3: 0n, cr4: 0n, efer: 0n }
+  const tables = new PageTableBuilder(ram, {
+    mode: paging,
+    gpa: layout.TABLES,
+    size: layout.TABLES_SIZE,
+    maxPageSize: 4096,
+  })
+  tables.map(0n, 0, ram.size, { user: true })
+  return tables.registers()
+}
+
+/** Some KVMs refuse the registers of a mode that their engine lacks, others do not keep them. */
+function enterMode(vcpu: Vcpu, wanted: KvmSregs, options: GuestOptions): void {
+  const { mode = 'long', cr0, cr4, efer } = options
+  try {
+    vcpu.setSregs(wanted)
+  } catch (error) {
+    // Then it may be the test's own flags that are refused.
+    if (cr0 || cr4 || efer || !(error instanceof KvmError)) throw error
+    throw new UnsupportedModeError(mode, { cause: error })
+  }
+  const kept = vcpu.getSregs()
+  if (kept.cr0 === wanted.cr0 && kept.cr4 === wanted.cr4 && kept.efer === wanted.efer) return
+  throw new UnsupportedModeError(mode)
+}

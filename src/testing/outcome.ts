@@ -1,0 +1,92 @@
+// How a run of a test guest ended, as plain values that later runs do not change.
+
+import type { Exit } from '../core/exits.js'
+import type { KvmRegs, KvmSregs } from '../uapi/index.js'
+import { describeException } from '../x86/error-codes.js'
+import type { Program } from './assembler/program.js'
+
+/** An exception, or an interrupt, that the guest took. */
+export interface Raised {
+  readonly vector: number
+  /** `#GP`, `NMI`, …; `INT 0x40` for a vector without a name. */
+  readonly name: string
+  /** Undefined where the processor pushes none. */
+  readonly errorCode: number | undefined
+  /** Where it happened: the instruction of a fault, the one after a trap. */
+  readonly rip: bigint
+  readonly cs: number
+  readonly rflags: bigint
+  /** The interrupted code's; undefined where the processor pushes none. */
+  readonly rsp: bigint | undefined
+  /** The linear address of a page fault. */
+  readonly cr2: bigint | undefined
+}
+
+/** The fields of a KVM exit, copied: `type` is that of {@link Exit}. */
+export type ExitFields = { readonly type: Exit['type'] } & Readonly<Record<string, unknown>>
+
+/** What {@link TestGuest.run} gives. */
+export interface Outcome {
+  /**
+   * `done`: the code came to its end. `raised`: it took an exception or interrupt that no handler
+   * of the test takes. `exit`: KVM came back for another reason. `timeout`: it was stopped.
+   */
+  readonly kind: 'done' | 'raised' | 'exit' | 'timeout'
+  readonly raised: Raised | undefined
+  readonly exit: ExitFields | undefined
+  /** General registers at the end; of an exception, those of the code that caused it. */
+  readonly regs: KvmRegs
+  /** Special registers at the end. */
+  readonly sregs: KvmSregs
+  /** What the code sent by `report`, in order. */
+  readonly values: readonly number[]
+  readonly program: Program
+}
+
+/** Copies what an exit object reads from the page that all exits share. */
+export function copyExit(exit: Exit): ExitFields {
+  const fields: Record<string, unknown> = { type: exit.type }
+  for (let at = exit; at !== Object.prototype; at = Object.getPrototypeOf(at)) {
+    for (const [name, property] of Object.entries(Object.getOwnPropertyDescriptors(at))) {
+      if (name in fields || !property.get) continue
+      const value = (exit as unknown as Record<string, unknown>)[name]
+      fields[name] = ArrayBuffer.isView(value) ? (value as Uint8Array).slice() : value
+    }
+  }
+  return fields as ExitFields
+}
+
+function describe({ kind, raised, exit, regs }: Outcome): string {
+  switch (kind) {
+    case 'done':
+      return 'came to its end'
+    case 'timeout':
+      return `did not end in time; stopped at 0x${regs.rip.toString(16)}`
+    case 'exit': {
+      const shown = Object.entries(exit!).filter(([name]) => name !== 'type' && name !== 'data')
+      return `ended with a KVM exit: ${exit!.type} (${shown.map((pair) => pair.join(' ')).join(', ')})`
+    }
+    default:
+      return `raised ${describeRaised(raised!)}`
+  }
+}
+
+function describeRaised({ vector, name, errorCode, rip, cr2 }: Raised): string {
+  const what = name.startsWith('INT') ? name : describeException(vector, errorCode)
+  const where = cr2 === undefined ? '' : ` on 0x${cr2.toString(16)}`
+  return `${what}${where} at 0x${rip.toString(16)}`
+}
+
+/** A few lines for people: how it ended, where, and with which registers. */
+export function describeOutcome(outcome: Outcome): string {
+  const { raised, regs, program } = outcome
+  const names = Object.keys(regs) as (keyof KvmRegs)[]
+  const cells = names.map(
+    (name) => `${name.padEnd(6)} ${regs[name].toString(16).padStart(16, '0')}`,
+  )
+  const rows = Array.from({ length: Math.ceil(cells.length / 4) }, (_, i) =>
+    cells.slice(i * 4, i * 4 + 4).join('  '),
+  )
+  const listing = program.listing(raised?.rip ?? regs.rip)
+  return [`the guest ${describe(outcome)}`, '', listing, '', ...rows].join('\n')
+}
