@@ -238,10 +238,12 @@ export class TestGuest implements Disposable {
     }
   }
 
+  /** Closes the VM and its parts. The guest cannot be used any more. */
   close(): void {
     for (const part of [this.vcpu, this.vm, this.memory, this.kvm]) part?.close()
   }
 
+  /** What `using` calls: {@link close}. */
   [Symbol.dispose](): void {
     this.close()
   }

@@ -7,6 +7,7 @@ import { describeOutcome, type Outcome, type Raised } from './outcome.js'
 /** Whether an expectation holds, and what to say if not (or, negated, if so). */
 export interface MatchResult {
   readonly pass: boolean
+  /** Why not; where `pass` is true, why not the contrary. */
   readonly message: () => string
 }
 

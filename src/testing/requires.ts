@@ -20,6 +20,7 @@ export type Requirement =
 
 /** What test runners hand to a test: both vitest's and node:test's have it. */
 export interface SkippableTest {
+  /** Ends (vitest) or marks (node:test) the test as skipped. */
   skip(reason?: string): void
 }
 
