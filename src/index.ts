@@ -142,9 +142,12 @@ export type {
 } from './core/vm-xen.js'
 export { type SunkWrite, WriteSink, type WriteSinkOptions } from './core/write-sink.js'
 export type { FirmwareBoot, FlatBoot, Image, KernelBoot, MachineBoot } from './machine/boot.js'
+export { MachineCrash, type VcpuReport } from './machine/crash.js'
 export {
   Machine,
   type MachineEnd,
+  type MachineEvents,
   type MachineOptions,
+  type MachineState,
 } from './machine/machine.js'
 export type { PhysicalMemory } from './x86/physical-memory.js'

@@ -1,4 +1,4 @@
-// A firmware image where a PC has it: read-only, ending at 4 GiB, its last 128 KiB once more below
+// A firmware image where a PC has it: read-only, ending at 4 GiB, its last 256 KiB once more below
 // 1 MiB, and the processor at the reset vector.
 
 import { outOfRange } from '../x86/out-of-range.js'
@@ -18,7 +18,7 @@ export interface FirmwareState extends BootState {
   readonly rom: { readonly gpa: number; readonly image: Uint8Array }
 }
 
-const SHADOW_SIZE = 0x2_0000
+const SHADOW_SIZE = 0x4_0000
 const RESET_CS = 0xf000
 const RESET_CS_BASE = 0xffff_0000n
 const RESET_IP = 0xfff0n

@@ -3,6 +3,7 @@
 import { writeFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import { traceToJson } from '../core/exit-trace.js'
+import { MachineCrash } from '../machine/crash.js'
 import { Machine } from '../machine/machine.js'
 import { exitTable } from './exit-table.js'
 
@@ -93,6 +94,10 @@ async function runOnTerminal(machine: Machine, timeout: number | undefined): Pro
   } catch (error) {
     if (leave.signal.reason === 'timeout') process.stderr.write('\nnode-kvm: time is up\n')
     if (leave.signal.aborted) return leave.signal.reason === 'timeout' ? 124 : 0
+    if (error instanceof MachineCrash) {
+      process.stderr.write(`\nnode-kvm: ${error.report}\n`)
+      return 1
+    }
     throw error
   } finally {
     clearTimeout(timer || undefined)

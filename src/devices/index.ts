@@ -25,6 +25,7 @@ export {
   type DeviceAccess,
   DeviceError,
 } from './errors.js'
+export { FW_CFG_ITEM, FW_CFG_PORT, FW_CFG_PORTS, FwCfg } from './fw-cfg.js'
 export { handleIo, handleMmio } from './handle-exit.js'
 export { I8042, I8042_PORTS, type I8042Options } from './i8042.js'
 export { type InterruptLine, pulse, unconnectedLine } from './interrupt-line.js'
@@ -50,6 +51,7 @@ export { PCI_COMMAND, PCI_REGISTER, PCI_STATUS } from './pci/pci-registers.js'
 export { PM_TIMER_HZ, PmTimer, type PmTimerOptions } from './pm-timer.js'
 export { PortBus } from './port-bus.js'
 export { POST_CODE_PORT, PostCodePort } from './post-code-port.js'
+export { type PanicEvent, PVPANIC_PORT, Pvpanic } from './pvpanic.js'
 export { ResetControl } from './reset-control.js'
 export {
   type CmosMemorySize,

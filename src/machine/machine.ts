@@ -1,6 +1,7 @@
 // A whole machine in this process: RAM, vCPU threads, the board, a kernel.
 
-import type { Duplex } from 'node:stream'
+import { EventEmitter } from 'node:events'
+import type { Duplex, Readable } from 'node:stream'
 import {
   type AcpiPciHost,
   type BootState,
@@ -13,11 +14,13 @@ import { AbortError, KvmError } from '../core/errors.js'
 import type { Exit } from '../core/exits.js'
 import { Kvm } from '../core/kvm.js'
 import { GuestMemory } from '../core/memory.js'
-import { instance, integer, object } from '../core/validate.js'
+import type { VmState } from '../core/state-vm.js'
+import { instance, integer, invalidArgType, object } from '../core/validate.js'
 import type { Vcpu } from '../core/vcpu.js'
 import type { Vm } from '../core/vm.js'
 import {
   type Bus,
+  type FwCfg,
   handleIo,
   handleMmio,
   type InterruptLine,
@@ -32,8 +35,10 @@ import {
   KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK,
   KVM_X2APIC_API_USE_32BIT_IDS,
 } from '../uapi/index.js'
+import { machineAcpiDevices } from './acpi-devices.js'
 import { ECAM_GPA, PCI_GSIS, PCI_MEMORY_32, pciMemory64 } from './address-map.js'
-import { type MachineBoot, readBoot } from './boot.js'
+import { type Loader, type MachineBoot, readBoot } from './boot.js'
+import { type CrashReason, failed, fatalExit, MachineCrash, panicked, reportVcpu } from './crash.js'
 import { guestCpuid } from './guest-cpuid.js'
 import { memorySize } from './memory-size.js'
 import { interruptLine, Platform } from './platform.js'
@@ -47,12 +52,39 @@ export interface MachineOptions {
   boot: MachineBoot
   /** Hold back serial input until the guest reads its port, for input that is piped in. */
   holdSerialInput?: boolean
+  /** What a reset by the guest does: `'end'` the run, which is the default, or `'restart'`. */
+  onReset?: 'end' | 'restart'
 }
 
 /** How a machine's run ended. */
 export interface MachineEnd {
-  /** `'reset'`: the guest rebooted; `'powerOff'`; `'stopped'`: by {@link Machine.stop}. */
-  readonly reason: 'reset' | 'powerOff' | 'stopped'
+  /**
+   * `'reset'`: the guest rebooted; `'powerOff'`; `'exit'`: by the debug exit, port 0xf4; `'stopped'`: by
+   * {@link Machine.stop}.
+   */
+  readonly reason: 'reset' | 'powerOff' | 'exit' | 'stopped'
+  /** What the guest wrote to the debug exit. */
+  readonly status?: number
+}
+
+/** Where a machine is in its life. */
+export type MachineState = 'created' | 'running' | 'paused' | 'ended' | 'closed'
+
+/** The events of a {@link Machine} and what their listeners get. */
+export interface MachineEvents {
+  /** The vCPUs run. */
+  started: []
+  paused: []
+  resumed: []
+  /** The machine was reset and starts again. */
+  reset: []
+  /** The guest's kernel panicked but goes on, in a crash kernel. */
+  panicked: []
+  /** The run is over, by the guest's or the user's wish. */
+  ended: [end: MachineEnd]
+  /** The run is over for another reason. */
+  crashed: [crash: MachineCrash]
+  closed: []
 }
 
 /** More need ids that only x2APIC has, and interrupt messages that reach them. */
@@ -72,18 +104,30 @@ const interruptOverrides = PC_INTERRUPT_OVERRIDES.filter(({ irq }) => irq !== 0)
  *
  * The callbacks run on the thread that created it, so its event loop must be free to turn.
  */
-export class Machine implements AsyncDisposable {
+export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposable {
   readonly memory: GuestMemory
   readonly vm: Vm
   readonly vcpus: readonly Vcpu[]
+  readonly #kvm: Kvm
   readonly #platform: Platform
+  readonly #boot: () => BootState | FirmwareState
+  readonly #restarts: boolean
+  #state: MachineState = 'created'
   #end: MachineEnd | undefined
+  #failure: { reason: CrashReason; vcpu: Vcpu } | undefined
   #running: Promise<MachineEnd> | undefined
-  #closed = false
-  #assignsBars = true
+  #isFirmware = false
+  /** What {@link reset} goes back to. */
+  #initial: VmState | undefined
+  #resetPending = false
+  /** The vCPU whose exit is being answered. */
+  #current: Vcpu | undefined
 
-  private constructor(kvm: Kvm, cpus: number, memory: GuestMemory, holdSerialInput: boolean) {
+  private constructor(kvm: Kvm, cpus: number, memory: GuestMemory, options: MachineSettings) {
+    super()
+    this.#restarts = options.onReset === 'restart'
     this.memory = memory
+    this.#kvm = kvm
     this.vm = kvm.createVm()
     const { vm } = this
     if (cpus > XAPIC_CPUS) vm.enableCap('KVM_CAP_X2APIC_API', { flags: X2APIC_API })
@@ -100,11 +144,24 @@ export class Machine implements AsyncDisposable {
       return vcpu
     })
     this.#platform = new Platform(vm, {
-      ram: memory.ranges,
-      holdSerialInput,
-      onReset: () => this.#finish({ reason: 'reset' }),
+      memory,
+      cpus,
+      holdSerialInput: options.holdSerialInput,
+      onReset: () => this.#onReset(),
       onPowerOff: () => this.#finish({ reason: 'powerOff' }),
+      onExit: (status) => this.#finish({ reason: 'exit', status }),
+      onPanic: (event) => {
+        if (event === 'panicked') this.#fail(panicked, this.#current!)
+        else this.emit('panicked')
+      },
     })
+    const acpi = {
+      cpus: this.vcpus.map(({ id }) => id),
+      interruptOverrides,
+      pci: pciHost(memory),
+      devices: machineAcpiDevices,
+    }
+    this.#boot = () => options.load(memory, placeAcpi(memory, acpi))
   }
 
   /**
@@ -114,26 +171,33 @@ export class Machine implements AsyncDisposable {
    */
   static async create(options: MachineOptions): Promise<Machine> {
     const { cpus = 1, memory = '256M', boot, holdSerialInput = false } = object(options, 'options')
+    const { onReset = 'end' } = options
     integer(cpus, 'cpus', 1, 4096)
+    if (onReset !== 'end' && onReset !== 'restart') {
+      throw invalidArgType('onReset', "'end' or 'restart'", onReset)
+    }
     const size = memorySize(memory)
     const load = await readBoot(boot)
-    using kvm = Kvm.open()
+    const kvm = Kvm.open()
     const ram = GuestMemory.create(layOutRam(size))
     let machine: Machine | undefined
     try {
-      machine = new Machine(kvm, cpus, ram, holdSerialInput)
-      const acpi = placeAcpi(ram, {
-        cpus: machine.vcpus.map(({ id }) => id),
-        interruptOverrides,
-        pci: pciHost(ram),
-      })
-      machine.#start(load(ram, acpi))
+      machine = new Machine(kvm, cpus, ram, { load, holdSerialInput, onReset })
+      const state = machine.#boot()
+      if ('rom' in state) machine.#mapRom(state.rom)
+      machine.#start(state)
       return machine
     } catch (error) {
       await machine?.close()
       ram.close()
+      kvm.close()
       throw error
     }
+  }
+
+  /** Where the machine is in its life. */
+  get state(): MachineState {
+    return this.#state
   }
 
   /** The first serial port: what the guest writes, and where to write what it shall read. */
@@ -141,13 +205,22 @@ export class Machine implements AsyncDisposable {
     return this.#platform.serial.duplex
   }
 
-  #start(state: BootState | FirmwareState): void {
-    if ('rom' in state) this.#mapRom(state.rom)
-    // Firmware does that itself.
-    this.#assignsBars = state.protocol !== 'firmware'
+  /** What the guest writes to the debug ports, 0x402 and 0xe9. */
+  get debug(): Readable {
+    return this.#platform.debug.output
+  }
+
+  /** What firmware and kernels can ask for: to be filled before the machine runs. */
+  get fwCfg(): FwCfg {
+    return this.#platform.fwCfg
+  }
+
+  #start({ sregs, regs, protocol }: BootState): void {
     const [bootstrap] = this.vcpus
-    bootstrap!.updateSregs(state.sregs)
-    bootstrap!.updateRegs(state.regs)
+    bootstrap!.updateSregs(sregs)
+    bootstrap!.updateRegs(regs)
+    // Firmware gives out addresses itself.
+    this.#isFirmware = protocol === 'firmware'
   }
 
   /** The PCI bus, where devices are to be added before the machine runs. */
@@ -186,43 +259,62 @@ export class Machine implements AsyncDisposable {
    * Runs the machine until the guest ends it, {@link stop} is called or `signal` is aborted. A
    * machine runs once.
    *
-   * @throws AbortError when `signal` was aborted; KvmError or DeviceError for what went wrong.
+   * @throws AbortError when `signal` was aborted; MachineCrash for what went wrong in the guest, in a
+   *   device or in KVM.
    */
   async run({ signal }: { signal?: AbortSignal } = {}): Promise<MachineEnd> {
     if (signal !== undefined) instance(signal, 'signal', AbortSignal)
-    if (this.#running !== undefined || this.#closed) {
+    if (this.#state !== 'created') {
       throw new KvmError('ERR_KVM_BUSY', undefined, 'a machine runs once')
     }
     if (signal?.aborted) throw new AbortError(signal)
-    if (this.#assignsBars) this.pci.assignBars()
-    this.#running = this.#runVcpus(signal)
+    if (!this.#isFirmware) this.pci.assignBars()
+    this.#initial = this.vm.saveState(this.vcpus)
+    this.#state = 'running'
+    this.#running = this.#runToEnd(signal)
     return this.#running
   }
 
-  async #runVcpus(signal: AbortSignal | undefined): Promise<MachineEnd> {
+  async #runToEnd(signal: AbortSignal | undefined): Promise<MachineEnd> {
     const abort = () => this.#finish({ reason: 'stopped' })
     signal?.addEventListener('abort', abort)
     try {
-      for (const vcpu of this.vcpus) vcpu.start((exit) => this.#onExit(vcpu, exit))
-      // The first failure ends all; then all are waited for, so that none outlives the run.
-      const ends = this.vcpus.map((vcpu) => vcpu.join().catch((error) => this.#fail(error)))
-      await Promise.all(ends)
-      if (this.#failure !== undefined) throw this.#failure.error
+      do {
+        await this.#runVcpus()
+      } while (this.#takeReset())
+      if (this.#failure !== undefined) throw await this.#crash(this.#failure)
       if (signal?.aborted) throw new AbortError(signal)
-      return this.#end ?? { reason: 'stopped' }
+      const end = this.#end ?? { reason: 'stopped' }
+      this.#state = 'ended'
+      this.emit('ended', end)
+      return end
     } finally {
+      if (this.#state !== 'closed') this.#state = 'ended'
       signal?.removeEventListener('abort', abort)
     }
   }
 
-  #failure: { error: unknown } | undefined
+  /** Until all threads have ended: the first failure ends all, so that none outlives the run. */
+  async #runVcpus(): Promise<void> {
+    const ends = this.vcpus.map((vcpu) => {
+      vcpu.start((exit) => this.#onExit(vcpu, exit))
+      return vcpu.join().catch((error) => this.#fail(failed(error), vcpu))
+    })
+    if (this.#state === 'running') this.emit('started')
+    await Promise.all(ends)
+  }
 
-  #fail(error: unknown): void {
-    this.#failure ??= { error }
-    this.#finish({ reason: 'stopped' })
+  async #crash({ reason, vcpu }: { reason: CrashReason; vcpu: Vcpu }): Promise<MachineCrash> {
+    // A machine that was closed meanwhile has nothing left to look at.
+    const open = this.vcpus.filter((each) => !each.closed)
+    const reports = await Promise.all(open.map((each) => reportVcpu(each, this.memory)))
+    const crash = new MachineCrash(reason, vcpu.id, reports)
+    this.emit('crashed', crash)
+    return crash
   }
 
   #onExit(vcpu: Vcpu, exit: Exit): void {
+    this.#current = vcpu
     switch (exit.type) {
       case 'io':
         handleIo(this.#platform.ports, exit.data, exit.port, exit.size, exit.count, exit.direction)
@@ -234,17 +326,93 @@ export class Machine implements AsyncDisposable {
       case 'irqWindowOpen':
         return
       default:
-        throw unexpectedExit(vcpu, exit)
+        this.#fail(fatalExit(exit), vcpu)
     }
+  }
+
+  #fail(reason: CrashReason, vcpu: Vcpu): void {
+    this.#failure ??= { reason, vcpu }
+    this.#finish({ reason: 'stopped' })
   }
 
   #finish(end: MachineEnd): void {
     this.#end ??= end
+    this.#endThreads()
+  }
+
+  #endThreads(): void {
     for (const vcpu of this.vcpus) vcpu.requestStop()
   }
 
+  #onReset(): void {
+    if (!this.#restarts) {
+      this.#finish({ reason: 'reset' })
+      return
+    }
+    this.#resetPending = true
+    this.#endThreads()
+  }
+
+  /** Performs a reset that was asked for, unless the run is over. */
+  #takeReset(): boolean {
+    if (!this.#resetPending || this.#end !== undefined) return false
+    this.#resetPending = false
+    for (const vcpu of this.vcpus) settle(vcpu)
+    this.#platform.reset()
+    if (!this.#isFirmware) this.pci.assignBars()
+    this.vm.restoreState(this.vcpus, this.#initial!)
+    this.#start(this.#boot())
+    this.#state = 'running'
+    this.emit('reset')
+    return true
+  }
+
+  /**
+   * Resets the machine: vCPUs and devices are as after power-on, and the images are loaded anew. The
+   * rest of RAM keeps its content, as it does on a PC. A paused machine runs again.
+   *
+   * @throws KvmError `ERR_KVM_BUSY` when the machine does not run.
+   */
+  reset(): void {
+    this.#expect('running', 'paused')
+    this.#resetPending = true
+    this.#endThreads()
+  }
+
+  /**
+   * Takes every vCPU out of the guest. When it resolves, registers and memory hold still; devices keep
+   * their clocks.
+   *
+   * @throws KvmError `ERR_KVM_BUSY` when the machine does not run.
+   */
+  async pause(): Promise<void> {
+    this.#expect('running')
+    this.#state = 'paused'
+    await Promise.all(this.vcpus.map((vcpu) => vcpu.pause()))
+    if (this.#state === 'paused') this.emit('paused')
+  }
+
+  /**
+   * Ends {@link pause}.
+   *
+   * @throws KvmError `ERR_KVM_BUSY` when the machine is not paused.
+   */
+  resume(): void {
+    this.#expect('paused')
+    this.#state = 'running'
+    for (const vcpu of this.vcpus) vcpu.resume()
+    this.emit('resumed')
+  }
+
+  #expect(...states: MachineState[]): void {
+    if (states.includes(this.#state)) return
+    const text = `the machine is ${this.#state}, not ${states.join(' or ')}`
+    throw new KvmError('ERR_KVM_BUSY', undefined, text)
+  }
+
   /** Presses the power button: a guest that listens to ACPI shuts itself down. */
-  pressPowerButton(): void {
+  powerButton(): void {
+    this.#expect('running', 'paused')
     this.#platform.power.pressPowerButton()
   }
 
@@ -257,12 +425,14 @@ export class Machine implements AsyncDisposable {
   /** Stops the machine and gives everything back. Idempotent. */
   async close(): Promise<void> {
     await this.stop()
-    if (this.#closed) return
-    this.#closed = true
+    if (this.#state === 'closed') return
+    this.#state = 'closed'
     this.#platform.close()
     for (const vcpu of this.vcpus) vcpu.close()
     this.vm.close()
     this.memory.close()
+    this.#kvm.close()
+    this.emit('closed')
   }
 
   /** Closes it at the end of an `await using` scope. */
@@ -271,35 +441,21 @@ export class Machine implements AsyncDisposable {
   }
 }
 
+/** Lets a vCPU finish the access at which it was stopped; what is left of it gets no answer. */
+function settle(vcpu: Vcpu): void {
+  const parts = 64
+  for (let i = 0; i < parts && vcpu.completeIo() !== undefined; i++);
+}
+
+/** {@link MachineOptions} with defaults in place and images read. */
+interface MachineSettings {
+  readonly load: Loader
+  readonly holdSerialInput: boolean
+  readonly onReset: 'end' | 'restart'
+}
+
 /** The PCI bus as ACPI tells it. */
 function pciHost({ ranges }: GuestMemory): AcpiPciHost {
   const memory64 = pciMemory64(ranges)
   return { ecamGpa: ECAM_GPA, lastBus: 0, memory32: PCI_MEMORY_32, memory64, intxGsis: PCI_GSIS }
-}
-
-function unexpectedExit(vcpu: Vcpu, exit: Exit): KvmError {
-  const { rip } = vcpu.getRegs()
-  const at = `at rip 0x${rip.toString(16)} of vCPU ${vcpu.id}`
-  switch (exit.type) {
-    case 'shutdown':
-      return new KvmError('ERR_KVM_GUEST_CRASH', undefined, `the guest triple-faulted ${at}`)
-    case 'internalError': {
-      const bytes = exit.instruction
-      const reason = bytes
-        ? `KVM cannot emulate the instruction ${Buffer.from(bytes).toString('hex')}`
-        : `suberror ${exit.suberror}, data ${exit.data.map((word) => `0x${word.toString(16)}`).join(' ')}`
-      return new KvmError('ERR_KVM_GUEST_CRASH', undefined, `KVM gave up ${at}`, { reason })
-    }
-    case 'failEntry':
-      return new KvmError(
-        'ERR_KVM_GUEST_CRASH',
-        undefined,
-        `the CPU refused the guest's state ${at}`,
-        {
-          reason: `hardware reason 0x${exit.hardwareEntryFailureReason.toString(16)}`,
-        },
-      )
-    default:
-      return new KvmError('ERR_KVM_GUEST_CRASH', undefined, `unexpected exit '${exit.type}' ${at}`)
-  }
 }

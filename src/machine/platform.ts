@@ -1,17 +1,29 @@
 // The board around the vCPUs: what answers at which port, and how its interrupts reach the guest.
 
-import type { MemoryRange } from '../core/memory.js'
+import { E820_ENTRY_SIZE, E820_TYPE } from '../boot/index.js'
+import type { GuestMemory, MemoryRange } from '../core/memory.js'
 import type { Vm } from '../core/vm.js'
 import {
   ACPI_SCI_IRQ,
   AcpiPm,
+  DEBUG_CONSOLE_PORTS,
+  DEBUG_EXIT_PORT,
+  DebugConsole,
+  DebugExit,
+  FW_CFG_ITEM,
+  FW_CFG_PORT,
+  FW_CFG_PORTS,
+  FwCfg,
   I8042,
   type InterruptLine,
   MmioBus,
+  type PanicEvent,
   PciHost,
   POST_CODE_PORT,
   PortBus,
   PostCodePort,
+  PVPANIC_PORT,
+  Pvpanic,
   ResetControl,
   RTC_IRQ,
   RTC_PORT,
@@ -28,13 +40,18 @@ const GPA_4G = 2 ** 32
 
 /** What the devices need of the machine. */
 export interface PlatformOptions {
-  readonly ram: readonly MemoryRange[]
+  readonly memory: GuestMemory
+  readonly cpus: number
   /** Whether piped input may wait until the guest has set up its serial port. */
   readonly holdSerialInput: boolean
   /** The guest asked for a reset. */
   readonly onReset: () => void
   /** The guest switched the machine off. */
   readonly onPowerOff: () => void
+  /** The guest left by the debug exit, with this status. */
+  readonly onExit: (status: number) => void
+  /** The guest's kernel panicked. */
+  readonly onPanic: (event: PanicEvent) => void
 }
 
 /** The devices that every machine has, and the PCI bus for more. */
@@ -42,6 +59,8 @@ export class Platform {
   readonly ports = new PortBus()
   readonly mmio = new MmioBus()
   readonly serial: Serial16550
+  readonly debug = new DebugConsole()
+  readonly fwCfg: FwCfg
   readonly power: AcpiPm
   readonly pci: PciHost
   readonly messages: MessageInterrupts
@@ -55,9 +74,14 @@ export class Platform {
       holdInput: options.holdSerialInput,
     })
     this.#rtc = new RtcCmos({ irq: interruptLine(vm, RTC_IRQ) })
-    this.#rtc.setMemorySize(sizesAround4G(options.ram))
+    this.#rtc.setMemorySize(sizesAround4G(options.memory.ranges))
     this.ports.add(SERIAL_PORTS.com1.port, 8, this.serial)
     this.ports.add(RTC_PORT, 2, this.#rtc)
+    for (const port of Object.values(DEBUG_CONSOLE_PORTS)) this.ports.add(port, 1, this.debug)
+    this.ports.add(DEBUG_EXIT_PORT, 4, new DebugExit(options.onExit))
+    this.ports.add(PVPANIC_PORT, 1, new Pvpanic(options.onPanic))
+    this.fwCfg = createFwCfg(options)
+    this.ports.add(FW_CFG_PORT, FW_CFG_PORTS, this.fwCfg)
     this.ports.add(POST_CODE_PORT, 1, new PostCodePort())
     this.ports.add(SYSTEM_CONTROL_PORT, 1, new SystemControlPort({ onReset, a20 }))
     this.power = new AcpiPm({ sci: interruptLine(vm, ACPI_SCI_IRQ), onPowerOff })
@@ -69,16 +93,24 @@ export class Platform {
       ecamGpa: ECAM_GPA,
       io: PCI_IO,
       memory32: window(PCI_MEMORY_32),
-      memory64: window(pciMemory64(options.ram)),
+      memory64: window(pciMemory64(options.memory.ranges)),
       lines: PCI_GSIS.map((gsi) => interruptLine(vm, gsi)),
       resetControl: new ResetControl(onReset),
     })
     new I8042({ irq: interruptLine(vm, 1), onReset, a20 }).attach(this.ports)
   }
 
+  /** Everything as after power-on. */
+  reset(): void {
+    this.pci.reset()
+    this.ports.reset()
+    this.mmio.reset()
+  }
+
   /** Before the VM is closed: no device may raise an interrupt after it. */
   close(): void {
     this.serial.close()
+    this.debug.close()
     this.#rtc.close()
     this.messages.close()
   }
@@ -87,6 +119,28 @@ export class Platform {
 /** An input of the in-kernel interrupt controllers as devices see it. */
 export function interruptLine(vm: Vm, gsi: number): InterruptLine {
   return { set: (level) => vm.irqLine(gsi, level) }
+}
+
+function createFwCfg({ memory, cpus }: PlatformOptions): FwCfg {
+  const fwCfg = new FwCfg(memory)
+  const size = memory.ranges.reduce((sum, range) => sum + range.size, 0)
+  fwCfg.setNumber(FW_CFG_ITEM.ramSize, size, 8)
+  fwCfg.setNumber(FW_CFG_ITEM.noGraphic, 1, 2)
+  fwCfg.setNumber(FW_CFG_ITEM.cpus, cpus, 2)
+  fwCfg.setNumber(FW_CFG_ITEM.maxCpus, cpus, 2)
+  fwCfg.setFile('etc/e820', encodeE820(memory.ranges))
+  return fwCfg
+}
+
+/** RAM in the format of the BIOS memory map, as firmware expects it. */
+function encodeE820(ranges: readonly MemoryRange[]): Uint8Array {
+  const bytes = new DataView(new ArrayBuffer(ranges.length * E820_ENTRY_SIZE))
+  ranges.forEach(({ gpa, size }, index) => {
+    bytes.setBigUint64(index * E820_ENTRY_SIZE, BigInt(gpa), true)
+    bytes.setBigUint64(index * E820_ENTRY_SIZE + 8, BigInt(size), true)
+    bytes.setUint32(index * E820_ENTRY_SIZE + 16, E820_TYPE.RAM, true)
+  })
+  return new Uint8Array(bytes.buffer)
 }
 
 const window = ({ gpa, size }: MemoryRange) => ({ base: gpa, size })

@@ -94,6 +94,7 @@ export class CanaryMemory implements PhysicalMemory {
 
   // A range may run across neighbours that touch, as it may in a guest's RAM.
   #check(gpa: number, length: number): void {
+    if (!Number.isSafeInteger(gpa)) throw new RangeError(`${gpa} is no address`)
     let at = gpa
     for (const range of this.ranges) {
       if (at >= range.gpa && at < range.gpa + range.size) at = range.gpa + range.size

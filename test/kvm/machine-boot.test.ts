@@ -61,7 +61,7 @@ test.each([
   expect(await outputOf({ flat, gpa, mode })).toBe(letter)
 })
 
-test('firmware starts at the reset vector, and its last 128 KiB are below 1 MiB too', async () => {
+test('firmware starts at the reset vector, and its last 256 KiB are below 1 MiB too', async () => {
   const firmware = Buffer.alloc(0x4_0000, 0xf4)
   // mov ax, cs; cmp ax, 0xe000; jne $ ahead of the code that prints
   firmware.set(Buffer.from('8cc83d00e075fe', 'hex'), 0x2_0100)

@@ -30,13 +30,15 @@ test.each([
     const machine = await Machine.create({ cpus, memory: '16M', boot: { kernel } })
     addDoorbell(machine, slot)
     const output = text(machine.serial)
-  try {
-    const end = await machine.run({ signal: AbortSignal.timeout(60_000) })
-    expect(end).toEqual({ reason: 'powerOff' })
-  } finally {
-    await machine.close()
-  }
-  expect(await output).toBe(
-    `${protocol}: processors ${cpus}, highest id ${cpus - 1}; slot ${slot}, interrupts 100 and 1\n`,
-  )
-}, 70_000)
+    try {
+      const end = await machine.run({ signal: AbortSignal.timeout(60_000) })
+      expect(end).toEqual({ reason: 'powerOff' })
+    } finally {
+      await machine.close()
+    }
+    expect(await output).toBe(
+      `${protocol}: processors ${cpus}, highest id ${cpus - 1}; slot ${slot}, interrupts 100 and 1\n`,
+    )
+  },
+  70_000,
+)

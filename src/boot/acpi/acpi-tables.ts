@@ -124,8 +124,6 @@ export function createAcpiTables(options: AcpiOptions): AcpiTables {
   const reservations = [
     { gpa: rsdpGpa, size: BYTES_PER_PAGE, type: E820_TYPE.NVS },
     { gpa: reclaimableGpa, size, type: E820_TYPE.ACPI },
-    // Linux uses ECAM only where the memory map says that nothing else is there.
-    ...(ecam ? [{ ...ecam, type: E820_TYPE.RESERVED }] : []),
   ]
   return { rsdpGpa, tables: [...root, ...tables], reservations }
 }
