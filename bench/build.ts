@@ -17,6 +17,11 @@ export interface CGuest {
   readonly __native: never
 }
 
+/** One that takes interrupts. */
+export interface CInterrupted {
+  readonly __native: never
+}
+
 /** The C side: see bench/native. Times are nanoseconds. */
 export interface Loops {
   /** CPU time of the calling thread. */
@@ -36,6 +41,11 @@ export interface Loops {
   smp(processors: number, boot: Uint8Array, ap: Uint8Array, times: Float64Array): void
   copyRegs(guest: CGuest, count: number): void
   copySregs(guest: CGuest, count: number): void
+  createInterrupted(code: Uint8Array, handler: number): CInterrupted
+  /** Nanoseconds from the write to an irqfd to the handler's doorbell. */
+  interruptTrips(guest: CInterrupted, times: Float64Array): void
+  signalMsi(guest: CInterrupted, count: number): void
+  irqLine(guest: CInterrupted, count: number): void
   /** Issues a request on the guest's vCPU, which reads or fills `argument` each time. */
   ioctlLoop(guest: CGuest, request: number, argument: ArrayBuffer, count: number): void
 }

@@ -171,6 +171,26 @@ export const AP_TICK_VECTOR = 0x40
 export const EXPECTED = 0x500
 export const COUNTERS = 0x4000
 
+/** The port that {@link INTERRUPTED} rings. */
+export const DOORBELL_PORT = 0x50
+
+/** Sleeps; its handler acknowledges to the x2APIC and rings. */
+export const INTERRUPTED = Uint8Array.from(
+  [
+    [0xfb], // L: sti
+    [0xf4], // hlt
+    [0xeb, 0xfc], // jmp L
+    [0x66, 0xb9, 0x0b, 0x08, 0x00, 0x00], // handler: mov ecx, 0x80b
+    [0x66, 0x31, 0xc0], // xor eax, eax
+    [0x66, 0x31, 0xd2], // xor edx, edx
+    [0x0f, 0x30], // wrmsr
+    [0xe6, DOORBELL_PORT], // out DOORBELL_PORT, al
+    [0xcf], // iret
+  ].flat(),
+)
+/** Its handler. */
+export const HANDLER = ENTRY + 4
+
 /** Makes with the library what `Loops.createGuest` makes with raw ioctls. */
 export function createGuest(kvm: Kvm, code: Uint8Array): Vcpu {
   return createGuestWithMemory(kvm, code).vcpu

@@ -13,6 +13,7 @@ import { type Report, toJson, toTable } from './report.js'
 const benchmarks: Record<string, () => Promise<{ benchmark: Benchmark }>> = {
   api: () => import('./api.js'),
   exit: () => import('./exit.js'),
+  interrupts: () => import('./interrupts.js'),
   smp: () => import('./smp.js'),
   threads: () => import('./threads.js'),
 }

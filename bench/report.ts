@@ -37,6 +37,12 @@ export interface Quantiles {
   p99: number
 }
 
+/** At most so long, or so many times as long as C. */
+export interface LatencyGoal {
+  p50Us?: number
+  p50Ratio?: number
+}
+
 /** Durations that vary too much for their mean to say anything. */
 export interface LatencyRow {
   id: string
@@ -45,7 +51,7 @@ export interface LatencyRow {
   samples: number
   c: Quantiles
   ours: Quantiles
-  goal?: { p50Us: number }
+  goal?: LatencyGoal
   met?: boolean
 }
 
@@ -105,7 +111,7 @@ export function latencyRow(
   what: string,
   c: readonly number[],
   ours: readonly number[],
-  goal?: { p50Us: number },
+  goal?: LatencyGoal,
 ): LatencyRow {
   const of = (times: readonly number[]): Quantiles => ({
     p50: quantile(times, 0.5),
@@ -113,7 +119,9 @@ export function latencyRow(
     p99: quantile(times, 0.99),
   })
   const row = { id, what, samples: ours.length, c: of(c), ours: of(ours) }
-  return goal === undefined ? row : { ...row, goal, met: row.ours.p50 <= goal.p50Us * 1000 }
+  if (goal === undefined) return row
+  const limit = Math.min((goal.p50Us ?? Infinity) * 1000, (goal.p50Ratio ?? Infinity) * row.c.p50)
+  return { ...row, goal, met: row.ours.p50 <= limit }
 }
 
 /** Puts parts beside each other, and their sums beside the goal. */
@@ -182,9 +190,14 @@ function latencyLines(rows: readonly LatencyRow[]): string[] {
     const figures = [c, ours].flatMap(({ p50, p90, p99 }) =>
       [p50, p90, p99].map((time) => (time / 1000).toFixed(1)),
     )
-    lines.push([what, ...figures, goal === undefined ? '' : `≤ ${goal.p50Us}`, verdict(met)])
+    lines.push([what, ...figures, latencyGoalText(goal), verdict(met)])
   }
   return align(lines)
+}
+
+function latencyGoalText(goal: LatencyGoal | undefined): string {
+  if (goal === undefined) return ''
+  return goal.p50Us === undefined ? `≤ ${goal.p50Ratio} C` : `≤ ${goal.p50Us}`
 }
 
 function signed(value: number): string {

@@ -88,33 +88,53 @@ napi_value bound_run(napi_env env, napi_callback_info info) {
   napi_get_cb_info(env, info, nullptr, nullptr, nullptr, &data);
   auto& environment = *static_cast<Environment*>(data);
   // SAFETY: only a finalizer takes a vCPU out of the table, and none runs on this thread meanwhile.
-  Vcpu* vcpu = environment.runnable->at(*environment.chosen);
+  Vcpu* vcpu = environment.vcpus->at(*environment.chosen);
   Result result = vcpu == nullptr ? kClosed : vcpu->run(environment.tid);
   return result == 0 ? nullptr : number(env, result);
 }
 
-Result issue(Vcpu& vcpu, const Environment& environment) {
-  const Request* request = find_request(environment.chosen[1], kScopeVcpu);
+Result call(Vcpu& vcpu, uint32_t request, unsigned long argument) {
+  return vcpu.call(request, argument);
+}
+
+Result call(Vm& vm, uint32_t request, unsigned long argument) {
+  Use use(vm);
+  if (use.error()) return use.error();
+  return checked_ioctl(vm.fd(), request, argument);
+}
+
+template <typename T>
+Result issue(T& file, const Environment& environment, ScopeMask scope) {
+  const Request* request = find_request(environment.chosen[1], scope);
   if (request == nullptr || (request->flags & (kHasPointers | kReturnsFd)) ||
       request->number == kRun || request->number == kEnableCap) {
     return kUnknownRequest;
   }
-  if (request->arg != ArgKind::kPointer) return vcpu.call(request->number, 0);
-  if (!fits(*request, environment.scratch, kScratchSize, vcpu.xsave_size())) {
+  if (request->arg != ArgKind::kPointer) return call(file, request->number, 0);
+  if (!fits(*request, environment.scratch, kScratchSize, xsave2_size(file))) {
     return kBufferTooSmall;
   }
-  return vcpu.call(request->number, reinterpret_cast<unsigned long>(environment.scratch));
+  return call(file, request->number, reinterpret_cast<unsigned long>(environment.scratch));
 }
 
-// A request of a vCPU, without an argument or with one in the scratch memory. Returns nothing for
-// 0.
+// A request without an argument, or with one in the scratch memory. Returns nothing for 0.
 napi_value bound_issue(napi_env env, napi_callback_info info) {
   void* data = nullptr;
   napi_get_cb_info(env, info, nullptr, nullptr, nullptr, &data);
   const auto& environment = *static_cast<Environment*>(data);
   // SAFETY: as in bound_run.
-  Vcpu* vcpu = environment.runnable->at(*environment.chosen);
-  Result result = vcpu == nullptr ? kClosed : issue(*vcpu, environment);
+  Vcpu* vcpu = environment.vcpus->at(*environment.chosen);
+  Result result = vcpu == nullptr ? kClosed : issue(*vcpu, environment, kScopeVcpu);
+  return result == 0 ? nullptr : number(env, result);
+}
+
+napi_value bound_issue_vm(napi_env env, napi_callback_info info) {
+  void* data = nullptr;
+  napi_get_cb_info(env, info, nullptr, nullptr, nullptr, &data);
+  const auto& environment = *static_cast<Environment*>(data);
+  // SAFETY: as in bound_run.
+  Vm* vm = environment.vms->at(*environment.chosen);
+  Result result = vm == nullptr ? kClosed : issue(*vm, environment, kScopeVm);
   return result == 0 ? nullptr : number(env, result);
 }
 
@@ -143,17 +163,19 @@ void bind(Napi::Env env, Napi::Object holder, const char* name, napi_callback ca
   holder.Set(name, Napi::Value(env, function));
 }
 
-// A vCPU's place in the table of the environment that has this handle on it.
+// An object's place in a table of the environment that has this handle on it.
+template <typename T>
 struct Slot {
-  Ref<RunTable> table;
+  Ref<HandleTable<T>> table;
   uint32_t index;
 };
 
-void add_slot(Napi::Env env, Napi::Object holder, Vcpu* vcpu) {
-  const Ref<RunTable>& table = env_data(env)->runnable;
-  auto* slot = new Slot{table, table->add(Ref<Vcpu>(vcpu))};
+template <typename T>
+void add_slot(Napi::Env env, Napi::Object holder, const Ref<HandleTable<T>>& table,
+              Object* object) {
+  auto* slot = new Slot<T>{table, table->add(Ref<T>(static_cast<T*>(object)))};
   const auto remove = [](napi_env, void* data, void*) {
-    auto* slot = static_cast<Slot*>(data);
+    auto* slot = static_cast<Slot<T>*>(data);
     slot->table->remove(slot->index);
     delete slot;
   };
@@ -169,7 +191,8 @@ void add_slot(Napi::Env env, Napi::Object holder, Vcpu* vcpu) {
 void add_environment_functions(Napi::Env env, Napi::Object exports) {
   Environment& environment = *env_data(env);
   environment.tid = current_tid();
-  environment.runnable = Ref<RunTable>::adopt(new RunTable);
+  environment.vcpus = Ref<HandleTable<Vcpu>>::adopt(new HandleTable<Vcpu>);
+  environment.vms = Ref<HandleTable<Vm>>::adopt(new HandleTable<Vm>);
   const auto add = [&](const char* name, napi_callback callback) {
     napi_value function = nullptr;
     if (napi_create_function(env, name, NAPI_AUTO_LENGTH, callback, &environment, &function) ==
@@ -179,6 +202,7 @@ void add_environment_functions(Napi::Env env, Napi::Object exports) {
   };
   add("run", bound_run);
   add("issue", bound_issue);
+  add("issueVm", bound_issue_vm);
 }
 
 void add_bound_functions(Napi::Env env, Napi::Object holder, Object* object) {
@@ -192,9 +216,11 @@ void add_bound_functions(Napi::Env env, Napi::Object holder, Object* object) {
       return;
   }
   bind(env, holder, "ioctl", bound_ioctl, object);
+  Environment& environment = *env_data(env);
+  if (object->kind() == Kind::kVm) add_slot(env, holder, environment.vms, object);
   if (object->kind() != Kind::kVcpu) return;
   bind(env, holder, "kick", bound_kick, object);
-  add_slot(env, holder, static_cast<Vcpu*>(object));
+  add_slot(env, holder, environment.vcpus, object);
 }
 
 }  // namespace node_kvm

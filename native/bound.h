@@ -8,8 +8,8 @@
 
 namespace node_kvm {
 
-// run() and issue(): the vCPU whose `slot`, and the request whose number, JavaScript has put into
-// the environment's `chosen`.
+// run(), issue() and issueVm(): the vCPU or VM whose `slot`, and the request whose number,
+// JavaScript has put into the environment's `chosen`.
 void add_environment_functions(Napi::Env env, Napi::Object exports);
 
 // ioctl(request, argument?) on every file; kick() on a vCPU, and its `slot`.

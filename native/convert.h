@@ -10,9 +10,9 @@
 
 #include "device.h"
 #include "files.h"
+#include "handle_table.h"
 #include "memory.h"
 #include "run_loop.h"
-#include "run_table.h"
 #include "userfault.h"
 #include "vcpu.h"
 #include "vm.h"
@@ -26,8 +26,9 @@ struct Environment {
   Ref<Mapping> memory;         // of the next and of `chosen`
   uint8_t* scratch = nullptr;  // where src/core encodes an ioctl's argument, see src/binding.ts
   pid_t tid = 0;               // its thread
-  Ref<RunTable> runnable;
-  const uint32_t* chosen = nullptr;  // which of `runnable`, and the request; JavaScript writes it
+  Ref<HandleTable<Vcpu>> vcpus;
+  Ref<HandleTable<Vm>> vms;
+  const uint32_t* chosen = nullptr;  // which of these, and the request; JavaScript writes it
   Napi::FunctionReference dispatch;
   Ref<ExitQueue> exits;
   uv_async_t* async = nullptr;  // wakes this environment for what `exits` holds

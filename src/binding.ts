@@ -39,6 +39,11 @@ export interface FileHandle extends Handle {
   ioctl(request: number, argument?: number | ArrayBuffer): number
 }
 
+export interface VmHandle extends FileHandle {
+  /** Names this VM in `chosen`. */
+  readonly slot: number
+}
+
 export interface VcpuHandle extends FileHandle {
   /** Names this vCPU in `chosen`. */
   readonly slot: number
@@ -118,19 +123,21 @@ interface UserfaultNative {
 interface Native extends MemoryNative, UserfaultNative {
   readonly scratch: ArrayBuffer
   openSystem(path: string): FileHandle | number
-  createVm(system: FileHandle, type: number): FileHandle | number
+  createVm(system: FileHandle, type: number): VmHandle | number
   createVcpu(vm: FileHandle, vcpuId: number): VcpuHandle | number
   regionBuffer(region: Handle, offset: number, length: number, shared: 0 | 1): ArrayBuffer
   runPage(vcpu: VcpuHandle): ArrayBuffer
   /**
-   * The slot of the vCPU that `run` runs and `issue` asks, and the number of the request. One
-   * function for all of them: see native/run_table.h.
+   * The slot of the vCPU that `run` runs and `issue` asks, or of the VM that `issueVm` asks, and the
+   * number of the request. One function for all of them: see native/handle_table.h.
    */
   readonly chosen: Uint32Array
   /** Undefined: the guest exited and the run page says how. Above zero: run bits. Below: an error. */
   readonly run: () => number | undefined
   /** A struct is in the scratch memory; a plain argument is 0. Undefined stands for the result 0. */
   readonly issue: () => number | undefined
+  /** The same of a VM. */
+  readonly issueVm: () => number | undefined
   setUserMemoryRegion(
     vm: FileHandle,
     slot: number,

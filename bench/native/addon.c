@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "handoff.h"
+#include "interrupts.h"
 #include "loops.h"
 #include "smp.h"
 
@@ -173,6 +174,66 @@ static napi_value bound_smp(napi_env env, napi_callback_info info) {
   return NULL;
 }
 
+static void destroy_interrupted(napi_env env, void *data, void *hint) {
+  interrupted_destroy(data);
+  free(data);
+}
+
+static napi_value create_interrupted(napi_env env, napi_callback_info info) {
+  size_t argc = 2, size = 0;
+  napi_value argv[2], result = NULL;
+  void *bytes = NULL;
+  uint32_t handler = 0;
+  napi_get_cb_info(env, info, &argc, argv, NULL, NULL);
+  if (napi_get_typedarray_info(env, argv[0], NULL, &size, &bytes, NULL, NULL) != napi_ok ||
+      napi_get_value_uint32(env, argv[1], &handler) != napi_ok) {
+    napi_throw_type_error(env, NULL, "expected the guest's code and its handler's address");
+    return NULL;
+  }
+  struct interrupted *vm = malloc(sizeof *vm);
+  const char *step = "memory";
+  if (vm == NULL || interrupted_create(vm, bytes, size, (uint16_t)handler, &step) != 0) {
+    char message[128];
+    snprintf(message, sizeof message, "the C side's guest: %s: %s", step, strerror(errno));
+    free(vm);
+    napi_throw_error(env, NULL, message);
+    return NULL;
+  }
+  napi_create_external(env, vm, destroy_interrupted, NULL, &result);
+  return result;
+}
+
+static napi_value bound_interrupt_trips(napi_env env, napi_callback_info info) {
+  size_t argc = 2, count = 0;
+  napi_value argv[2];
+  void *vm = NULL, *times = NULL;
+  napi_get_cb_info(env, info, &argc, argv, NULL, NULL);
+  if (napi_get_value_external(env, argv[0], &vm) != napi_ok ||
+      napi_get_typedarray_info(env, argv[1], NULL, &count, &times, NULL, NULL) != napi_ok) {
+    napi_throw_type_error(env, NULL, "expected a guest and a Float64Array");
+  } else if (interrupt_trips(vm, times, count) != 0) {
+    napi_throw_error(env, NULL, "the guest does not answer");
+  }
+  return NULL;
+}
+
+static napi_value interrupts(napi_env env, napi_callback_info info,
+                             int (*raise)(struct interrupted *, uint32_t)) {
+  struct arguments arguments = arguments_of(env, info);
+  if (arguments.guest != NULL && raise((void *)arguments.guest, arguments.count) != 0) {
+    napi_throw_error(env, NULL, strerror(errno));
+  }
+  return NULL;
+}
+
+static napi_value bound_signal_msi(napi_env env, napi_callback_info info) {
+  return interrupts(env, info, signal_msi);
+}
+
+static napi_value bound_irq_line(napi_env env, napi_callback_info info) {
+  return interrupts(env, info, irq_line);
+}
+
 NAPI_MODULE_INIT() {
   const struct {
     const char *name;
@@ -182,6 +243,8 @@ NAPI_MODULE_INIT() {
       {"exitLoop", bound_exit_loop},   {"bareLoop", bound_bare_loop}, {"copyRegs", bound_copy_regs},
       {"copySregs", bound_copy_sregs}, {"handoff", bound_handoff},    {"doorbell", bound_doorbell},
       {"ioctlLoop", bound_ioctl_loop}, {"smp", bound_smp},
+      {"createInterrupted", create_interrupted}, {"interruptTrips", bound_interrupt_trips},
+      {"signalMsi", bound_signal_msi}, {"irqLine", bound_irq_line},
   };
   for (size_t i = 0; i < sizeof exported / sizeof *exported; i++) {
     napi_value function = NULL;

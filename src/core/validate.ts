@@ -20,7 +20,10 @@ export function integer(
 }
 
 /** An unsigned 32-bit number. */
-export const uint32 = (value: unknown, name: string): number => integer(value, name, 0, 0xffff_ffff)
+export function uint32(value: unknown, name: string): number {
+  if (typeof value === 'number' && value >>> 0 === value) return value
+  return integer(value, name, 0, 0xffff_ffff)
+}
 
 /** An instance of `Class`, and not something that merely looks like it. */
 export function instance<T>(

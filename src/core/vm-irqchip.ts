@@ -2,9 +2,7 @@
 
 import {
   decodeKvmIrqchip,
-  decodeKvmIrqLevel,
   encodeKvmIrqchip,
-  encodeKvmIrqLevel,
   KVM_CAP_IRQ_INJECT_STATUS,
   KVM_CAP_IRQCHIP,
   KVM_CREATE_IRQCHIP,
@@ -21,6 +19,8 @@ const NEEDS_IRQCHIP = {
   ENXIO: 'the VM has no interrupt controllers in the kernel: createIrqchip() makes them',
   EINVAL: 'there is no such chip: 0 and 1 are the PICs, 2 is the IOAPIC',
 }
+
+const LINE = { reasons: NEEDS_IRQCHIP }
 
 /** Interrupt controllers of a VM. */
 export abstract class VmIrqchip extends VmMmu {
@@ -50,10 +50,16 @@ export abstract class VmIrqchip extends VmMmu {
    * @throws KvmError `ENXIO` without interrupt controllers in the kernel.
    */
   irqLine(gsi: number, level: boolean): void {
-    uint32(gsi, 'gsi')
     this.capabilities.require(KVM_CAP_IRQCHIP)
-    encodeKvmIrqLevel(this.native.view, 0, { irq: gsi, level: level ? 1 : 0 })
-    this.request(KVM_IRQ_LINE, 'KVM_IRQ_LINE', undefined, { reasons: NEEDS_IRQCHIP })
+    this.#putLine(gsi, level)
+    this.request(KVM_IRQ_LINE, 'KVM_IRQ_LINE', undefined, LINE)
+  }
+
+  // struct kvm_irq_level by hand: a device may raise its line a million times a second.
+  #putLine(gsi: number, level: boolean): void {
+    const { u32 } = this.view
+    u32[0] = uint32(gsi, 'gsi')
+    u32[1] = level ? 1 : 0
   }
 
   /**
@@ -65,12 +71,10 @@ export abstract class VmIrqchip extends VmMmu {
    * @capability KVM_CAP_IRQ_INJECT_STATUS
    */
   irqLineStatus(gsi: number, level: boolean): number {
-    uint32(gsi, 'gsi')
     this.capabilities.require(KVM_CAP_IRQ_INJECT_STATUS)
-    const { view } = this.native
-    encodeKvmIrqLevel(view, 0, { irq: gsi, level: level ? 1 : 0 })
-    this.request(KVM_IRQ_LINE_STATUS, 'KVM_IRQ_LINE_STATUS', undefined, { reasons: NEEDS_IRQCHIP })
-    return decodeKvmIrqLevel(view, 0).status!
+    this.#putLine(gsi, level)
+    this.request(KVM_IRQ_LINE_STATUS, 'KVM_IRQ_LINE_STATUS', undefined, LINE)
+    return this.view.i32[0]!
   }
 
   /**

@@ -3,7 +3,6 @@
 import {
   encodeKvmIrqRouting,
   encodeKvmIrqRoutingEntries,
-  encodeKvmMsi,
   KVM_CAP_IRQ_ROUTING,
   KVM_CAP_SIGNAL_MSI,
   KVM_SET_GSI_ROUTING,
@@ -12,12 +11,15 @@ import {
   type KvmMsi,
   StructView,
 } from '../uapi/index.js'
-import { list, object, outOfRange } from './validate.js'
+import { list, object, outOfRange, uint32 } from './validate.js'
 import { VmPit } from './vm-pit.js'
 
 const HEADER = 8
 const ENTRY = 48
 const MAX_ROUTES = 4096
+const MSI = {
+  reasons: { EINVAL: 'the VM has no LAPICs in the kernel, or the message is not one' },
+}
 
 /** A message, see {@link Vm.signalMsi}; what is not given is 0. */
 export type MsiToSignal = Pick<KvmMsi, 'address_lo' | 'data'> & Partial<KvmMsi>
@@ -72,12 +74,20 @@ export abstract class VmRouting extends VmPit {
    */
   signalMsi(msi: MsiToSignal): number {
     const { address_lo, address_hi = 0, data, flags = 0, devid = 0 } = object(msi, 'msi')
+    uint32(address_lo, 'msi.address_lo')
+    uint32(address_hi, 'msi.address_hi')
+    uint32(data, 'msi.data')
+    uint32(flags, 'msi.flags')
+    uint32(devid, 'msi.devid')
     this.capabilities.require(KVM_CAP_SIGNAL_MSI)
-    return this.send(
-      KVM_SIGNAL_MSI,
-      'KVM_SIGNAL_MSI',
-      (draft) => encodeKvmMsi(draft, 0, { address_lo, address_hi, data, flags, devid }),
-      { reasons: { EINVAL: 'the VM has no LAPICs in the kernel, or the message is not one' } },
-    )
+    // struct kvm_msi by hand, for speed.
+    const { u32 } = this.view
+    u32[0] = address_lo
+    u32[1] = address_hi
+    u32[2] = data
+    u32[3] = flags
+    u32[4] = devid
+    u32[5] = u32[6] = u32[7] = 0
+    return this.request(KVM_SIGNAL_MSI, 'KVM_SIGNAL_MSI', undefined, MSI)
   }
 }

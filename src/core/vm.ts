@@ -1,6 +1,6 @@
 // A VM: the top of a chain of classes, one topic a file.
 
-import { type Binding, binding, type FileHandle, KIND_SYSTEM, KIND_VM } from '../binding.js'
+import { type Binding, binding, KIND_SYSTEM, KIND_VM, type VmHandle } from '../binding.js'
 import { closedError, kvmError } from './errors.js'
 import { Kvm } from './kvm.js'
 import { findObject, type SharedVm } from './shared.js'
@@ -16,12 +16,12 @@ import { VmExits } from './vm-exits.js'
  * vCPUs and devices are closed too.
  */
 export class Vm extends VmExits {
-  private constructor(native: Binding, handle: FileHandle, kvm: Kvm) {
+  private constructor(native: Binding, handle: VmHandle, kvm: Kvm) {
     super(native, handle, kvm)
   }
 
   /** @internal */
-  static adopt(native: Binding, handle: FileHandle, kvm: Kvm): Vm {
+  static adopt(native: Binding, handle: VmHandle, kvm: Kvm): Vm {
     return new Vm(native, handle, kvm)
   }
 
@@ -45,7 +45,7 @@ export class Vm extends VmExits {
     const { kvmId, vmId } = object(shared, 'shared')
     const native = binding()
     const kvm = Kvm.adopt(native, findObject(native, kvmId, KIND_SYSTEM, 'shared.kvmId'))
-    return new Vm(native, findObject(native, vmId, KIND_VM, 'shared.vmId'), kvm)
+    return new Vm(native, findObject(native, vmId, KIND_VM, 'shared.vmId') as VmHandle, kvm)
   }
 
   /**
