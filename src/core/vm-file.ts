@@ -24,7 +24,7 @@ import {
   encodeCapability,
   encodeRawCapability,
 } from './enable-cap.js'
-import { check, type KvmErrorDetails } from './errors.js'
+import { check, type KvmErrorDetails, kvmError } from './errors.js'
 import { KvmFile } from './file.js'
 import { FileCapabilities } from './file-capabilities.js'
 import type { Kvm } from './kvm.js'
@@ -83,11 +83,22 @@ export abstract class VmFile extends KvmFile {
     details?: KvmErrorDetails,
   ): number {
     if (argument !== undefined) return super.request(request, name, argument, details)
-    this.#chosen[0] = this.#slot
-    this.#chosen[1] = request
-    const result = this.#issue()
-    if (result === undefined) return 0
+    const result = this.issue(request)
     return result < 0 ? check(result, name, details) : result
+  }
+
+  /** @internal The result of a request with its struct in the scratch memory. */
+  protected issue(request: number): number {
+    const chosen = this.#chosen
+    chosen[0] = this.#slot
+    chosen[1] = request
+    return this.#issue() ?? 0
+  }
+
+  /** @internal Throws what {@link issue} failed with. */
+  protected issueError(result: number, name: string, capability: number, details: KvmErrorDetails) {
+    this.capabilities.require(capability)
+    return kvmError(result, { ioctl: name, ...details })
   }
 
   /**

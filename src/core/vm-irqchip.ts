@@ -50,9 +50,9 @@ export abstract class VmIrqchip extends VmMmu {
    * @throws KvmError `ENXIO` without interrupt controllers in the kernel.
    */
   irqLine(gsi: number, level: boolean): void {
-    this.capabilities.require(KVM_CAP_IRQCHIP)
     this.#putLine(gsi, level)
-    this.request(KVM_IRQ_LINE, 'KVM_IRQ_LINE', undefined, LINE)
+    const result = this.issue(KVM_IRQ_LINE)
+    if (result < 0) throw this.issueError(result, 'KVM_IRQ_LINE', KVM_CAP_IRQCHIP, LINE)
   }
 
   // struct kvm_irq_level by hand: a device may raise its line a million times a second.

@@ -79,7 +79,6 @@ export abstract class VmRouting extends VmPit {
     uint32(data, 'msi.data')
     uint32(flags, 'msi.flags')
     uint32(devid, 'msi.devid')
-    this.capabilities.require(KVM_CAP_SIGNAL_MSI)
     // struct kvm_msi by hand, for speed.
     const { u32 } = this.view
     u32[0] = address_lo
@@ -88,6 +87,8 @@ export abstract class VmRouting extends VmPit {
     u32[3] = flags
     u32[4] = devid
     u32[5] = u32[6] = u32[7] = 0
-    return this.request(KVM_SIGNAL_MSI, 'KVM_SIGNAL_MSI', undefined, MSI)
+    const result = this.issue(KVM_SIGNAL_MSI)
+    if (result < 0) throw this.issueError(result, 'KVM_SIGNAL_MSI', KVM_CAP_SIGNAL_MSI, MSI)
+    return result
   }
 }
