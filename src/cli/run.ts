@@ -5,25 +5,34 @@ import { parseArgs } from 'node:util'
 import { traceToJson } from '../core/exit-trace.js'
 import { MachineCrash } from '../machine/crash.js'
 import { Machine } from '../machine/machine.js'
+import { dryRun } from './dry-run.js'
 import { exitTable } from './exit-table.js'
+import { fillFwCfg, machineOptions } from './machine-options.js'
 
 /** Help for `node-kvm run`. */
 export const usage = `Usage: node-kvm run --kernel FILE [options]
+       node-kvm run --config FILE [options]
 
-Boots a Linux kernel in this process, the terminal on its first serial port.
+Boots a kernel in this process, the terminal on its first serial port.
 
-  -k, --kernel FILE     bzImage, or ELF64 vmlinux
+  -k, --kernel FILE     bzImage, ELF64 vmlinux, or multiboot kernel
   -i, --initrd FILE     initial RAM disk
   -c, --cmdline TEXT    kernel command line (default: console=ttyS0)
+      --module FILE     a module for a multiboot kernel; may be repeated
+      --protocol P      auto, linux64, pvh or multiboot (default: auto)
+      --firmware FILE   start firmware instead of a kernel
   -m, --memory SIZE     RAM, such as 512M or 2G (default: 256M)
       --cpus N          vCPUs (default: 1)
-      --protocol P      auto, linux64 or pvh (default: auto)
+      --config FILE     take all this from a JSON file; other options count before it
+      --dry-run         load the images, say what goes where, and do not run
+      --debug-port      copy what the guest writes to port 0x402 to standard error
       --timeout SECONDS end the machine after so long, with status 124
       --stats           say at the end how often each vCPU exited, and where time went
       --trace FILE      write the latest exits as a trace for ui.perfetto.dev
 
 Ctrl-A X leaves, Ctrl-A Ctrl-A sends Ctrl-A. The exit status is 0 when the guest
-powers off or reboots, 1 when it crashes or cannot be started.`
+powers off or reboots, what it writes to port 0xf4, or 1 when it crashes or cannot
+be started.`
 
 const CTRL_A = 0x01
 
@@ -34,32 +43,34 @@ export async function run(args: string[]): Promise<number> {
     options: {
       kernel: { type: 'string', short: 'k' },
       initrd: { type: 'string', short: 'i' },
-      cmdline: { type: 'string', short: 'c', default: 'console=ttyS0' },
-      memory: { type: 'string', short: 'm', default: '256M' },
-      cpus: { type: 'string', default: '1' },
-      protocol: { type: 'string', default: 'auto' },
+      cmdline: { type: 'string', short: 'c' },
+      module: { type: 'string', multiple: true },
+      protocol: { type: 'string' },
+      firmware: { type: 'string' },
+      memory: { type: 'string', short: 'm' },
+      cpus: { type: 'string' },
+      config: { type: 'string' },
+      'dry-run': { type: 'boolean' },
+      'debug-port': { type: 'boolean' },
       timeout: { type: 'string' },
       stats: { type: 'boolean' },
       trace: { type: 'string' },
       help: { type: 'boolean', short: 'h' },
     },
   })
-  if (values.help || values.kernel === undefined) {
+  const options = values.help ? undefined : machineOptions(values)
+  if (options === undefined) {
     const [stream, status] = values.help ? [process.stdout, 0] : [process.stderr, 2]
     stream.write(`${usage}\n`)
     return status as number
   }
-  await using machine = await Machine.create({
-    cpus: Number(values.cpus),
-    memory: values.memory,
-    holdSerialInput: !process.stdin.isTTY,
-    boot: {
-      kernel: values.kernel,
-      ...(values.initrd === undefined ? {} : { initrd: values.initrd }),
-      cmdline: values.cmdline,
-      protocol: values.protocol as 'auto' | 'linux64' | 'pvh',
-    },
-  })
+  if (values['dry-run']) {
+    process.stdout.write(`${await dryRun(options)}\n`)
+    return 0
+  }
+  await using machine = await Machine.create(options)
+  fillFwCfg(machine, options.fwCfg)
+  if (values['debug-port']) machine.debug.pipe(process.stderr, { end: false })
   const report = observe(machine, values)
   try {
     return await runOnTerminal(
@@ -89,8 +100,8 @@ async function runOnTerminal(machine: Machine, timeout: number | undefined): Pro
   const detach = attachInput(machine, () => leave.abort('left'))
   machine.serial.pipe(stdout, { end: false })
   try {
-    await machine.run({ signal: leave.signal })
-    return 0
+    const { status = 0 } = await machine.run({ signal: leave.signal })
+    return status & 0xff
   } catch (error) {
     if (leave.signal.reason === 'timeout') process.stderr.write('\nnode-kvm: time is up\n')
     if (leave.signal.aborted) return leave.signal.reason === 'timeout' ? 124 : 0

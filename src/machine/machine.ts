@@ -2,14 +2,7 @@
 
 import { EventEmitter } from 'node:events'
 import type { Duplex, Readable } from 'node:stream'
-import {
-  type AcpiPciHost,
-  type BootState,
-  type FirmwareState,
-  layOutRam,
-  PC_INTERRUPT_OVERRIDES,
-  placeAcpi,
-} from '../boot/index.js'
+import { type BootState, type FirmwareState, layOutRam } from '../boot/index.js'
 import { AbortError, KvmError } from '../core/errors.js'
 import type { Exit } from '../core/exits.js'
 import { Kvm } from '../core/kvm.js'
@@ -35,8 +28,7 @@ import {
   KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK,
   KVM_X2APIC_API_USE_32BIT_IDS,
 } from '../uapi/index.js'
-import { machineAcpiDevices } from './acpi-devices.js'
-import { ECAM_GPA, PCI_GSIS, PCI_MEMORY_32, pciMemory64 } from './address-map.js'
+import { placeMachineAcpi } from './acpi.js'
 import { type Loader, type MachineBoot, readBoot } from './boot.js'
 import { type CrashReason, failed, fatalExit, MachineCrash, panicked, reportVcpu } from './crash.js'
 import { guestCpuid } from './guest-cpuid.js'
@@ -95,9 +87,6 @@ const X2APIC_API = KVM_X2APIC_API_USE_32BIT_IDS + KVM_X2APIC_API_DISABLE_BROADCA
 const IDENTITY_MAP_GPA = 0xfeff_c000
 const TSS_GPA = 0xfeff_d000
 
-// KERNEL: KVM connects the timer, ISA interrupt 0, to pin 0 of its IOAPIC and not, as PCs do, to 2.
-const interruptOverrides = PC_INTERRUPT_OVERRIDES.filter(({ irq }) => irq !== 0)
-
 /**
  * A PC-like machine that boots Linux: vCPUs on threads of their own, interrupt controllers and timer
  * in the kernel, a serial port, clock, keyboard controller.
@@ -155,13 +144,7 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
         else this.emit('panicked')
       },
     })
-    const acpi = {
-      cpus: this.vcpus.map(({ id }) => id),
-      interruptOverrides,
-      pci: pciHost(memory),
-      devices: machineAcpiDevices,
-    }
-    this.#boot = () => options.load(memory, placeAcpi(memory, acpi))
+    this.#boot = () => options.load(memory, placeMachineAcpi(memory, cpus))
   }
 
   /**
@@ -452,10 +435,4 @@ interface MachineSettings {
   readonly load: Loader
   readonly holdSerialInput: boolean
   readonly onReset: 'end' | 'restart'
-}
-
-/** The PCI bus as ACPI tells it. */
-function pciHost({ ranges }: GuestMemory): AcpiPciHost {
-  const memory64 = pciMemory64(ranges)
-  return { ecamGpa: ECAM_GPA, lastBus: 0, memory32: PCI_MEMORY_32, memory64, intxGsis: PCI_GSIS }
 }

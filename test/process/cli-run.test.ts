@@ -57,8 +57,46 @@ test('a terminal: Ctrl-A Ctrl-A types one', async () => {
   expect(await onTerminal('\x01\x01q')).toEqual({ status: 0, output: '>ab\x01q' })
 })
 
+test('a configuration file makes the machine, options count before it', () => {
+  const config = join(folder, 'machine.json')
+  writeFileSync(config, '{ "cpus": 2, "memory": "16M", "boot": { "kernel": "echo.elf" } }')
+  const args = [command, 'run', '--config', config, '--cpus', '1']
+  expect(execFileSync(process.execPath, args, { input: 'q', encoding: 'utf8' })).toBe('>q')
+  writeFileSync(config, '{\n  "cpus": 2,\n  "memroy": "16M"\n}')
+  const result = run(['--config', config])
+  expect(result.status).toBe(1)
+  expect(result.output).toMatch(/machine\.json:3: "memroy" is no key of it; there are cpus, memory/)
+})
+
+test('--dry-run tells what would be where', () => {
+  const { status, output } = run([
+    '--kernel',
+    kernel,
+    '--memory',
+    '16M',
+    '--cpus',
+    '3',
+    '--dry-run',
+  ])
+  expect(status).toBe(0)
+  expect(output).toMatch(/^3 vCPUs, entered by linux64 in long mode at 0x100000\n/)
+  expect(output).toMatch(/^ {2}0000000000-0000ffffff$/m)
+  expect(output).toMatch(/^ {2}0000100000-0000[0-9a-f]{6} {2}kernel segment 0$/m)
+  expect(output).toMatch(/ACPI table APIC$/m)
+  expect(output).toMatch(/RESERVED$/m)
+})
+
+test('the debug exit is the exit status, the debug port goes to standard error', () => {
+  const image = join(folder, 'exit.bin')
+  // mov al, 'E'; mov dx, 0x402; out dx, al; mov al, 42; out 0xf4, al; jmp $
+  writeFileSync(image, Buffer.from('b045ba0204eeb02ae6f4ebfe', 'hex'))
+  const config = join(folder, 'flat.json')
+  writeFileSync(config, '{"boot": {"flat": "exit.bin", "gpa": "0x7c00", "mode": "real"}}')
+  expect(run(['--config', config, '--debug-port'])).toEqual({ status: 42, output: 'E' })
+})
+
 const failures: [string, string[], number, RegExp][] = [
-  ['a crash', ['--kernel', crasher], 1, /triple-faulted at rip 0x/],
+  ['a crash', ['--kernel', crasher], 1, /triple-faulted at rip 0x[\s\S]*rsp +0{16}/],
   ['the end of its time', ['--kernel', kernel, '--timeout', '0.3'], 124, /time is up/],
   ['a kernel that is not there', ['--kernel', join(folder, 'none')], 1, /ENOENT.*none/],
   [
