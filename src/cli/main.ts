@@ -15,6 +15,7 @@ interface Command {
 
 const COMMANDS: Readonly<Record<string, { summary: string; load(): Promise<Command> }>> = {
   info: { summary: 'what KVM is and can do on this host', load: () => import('./info.js') },
+  check: { summary: 'what of the manuals holds on this machine', load: () => import('./check.js') },
   run: { summary: 'boot a Linux kernel in this process', load: () => import('./run.js') },
 }
 

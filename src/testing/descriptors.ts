@@ -78,9 +78,9 @@ export function writeTss(ram: PhysicalMemory, { long }: Mode): void {
     view.setUint32(0x08, SELECTORS.data[0], true)
   }
   view.setUint16(0x66, IO_MAP, true)
-  // A set bit forbids its port: all but the harness's stay forbidden. The last byte ends the map.
+  // A set bit forbids its port: all but the harness's eight stay forbidden. The last byte ends the map.
   bytes.fill(0xff, IO_MAP)
-  bytes[IO_MAP + layout.PORT_DONE / 8] = 0xf8
+  bytes[IO_MAP + layout.PORT_DONE / 8] = 0
   ram.write(layout.TSS, bytes)
 }
 

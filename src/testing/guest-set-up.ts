@@ -75,14 +75,16 @@ export function prepareVcpu(
   ram: PhysicalMemory & { readonly size: number },
   mode: Mode,
   options: GuestOptions,
-): void {
+): PageTableBuilder | undefined {
   setCpuid(vcpu, options)
   const sregs = vcpu.getSregs()
-  const wanted = { ...sregs, ...specialRegisters(sregs, ram, mode, options) }
+  const pages = pageTables(ram, mode)
+  const wanted = { ...sregs, ...specialRegisters(sregs, ram, mode, options, pages) }
   enterMode(vcpu, wanted, options)
   if (options.xcr0 !== undefined) vcpu.setXcrs([{ xcr: 0, value: options.xcr0 }])
   const msrs = Object.entries(options.msrs ?? {}) as [MsrName, bigint][]
   if (msrs.length > 0) vcpu.setMsrs(msrs.map(([name, data]) => ({ index: MSR[name], data })))
+  return pages
 }
 
 function setCpuid(vcpu: Vcpu, { cpuid = {} }: GuestOptions): void {
@@ -96,6 +98,7 @@ function specialRegisters(
   ram: PhysicalMemory & { readonly size: number },
   mode: Mode,
   options: GuestOptions,
+  pages: PageTableBuilder | undefined,
 ): Partial<KvmSregs> {
   const idt = {
     base: BigInt(mode.protected ? layout.IDT : layout.IVT),
@@ -107,7 +110,7 @@ function specialRegisters(
   const gdt = { base: BigInt(layout.GDT), limit: writeGdt(ram, mode) }
   writeTss(ram, mode)
   const control = controlRegisters(mode)
-  const paging = pagingRegisters(ram, mode)
+  const paging = pages?.registers() ?? { cr0: 0n, cr3: 0n, cr4: 0n, efer: 0n }
   const cr4 =
     control.cr4 | paging.cr4 | (options.xcr0 === undefined ? 0n : flagBits(CR4, 'OSXSAVE'))
   return {
@@ -143,16 +146,15 @@ function realSegments(unreal: boolean): Partial<KvmSregs> {
 }
 
 /** RAM mapped to its own addresses for every ring: by small pages, so that each has rights of its own. */
-function pagingRegisters(ram: PhysicalMemory & { readonly size: number }, { paging }: Mode) {
-  if (paging === undefined) return { cr0: 0n, cr3: 0n, cr4: 0n, efer: 0n }
+function pageTables(ram: PhysicalMemory & { readonly size: number }, { paging }: Mode) {
+  if (paging === undefined) return undefined
   const tables = new PageTableBuilder(ram, {
     mode: paging,
     gpa: layout.TABLES,
     size: layout.TABLES_SIZE,
     maxPageSize: 4096,
   })
-  tables.map(0n, 0, ram.size, { user: true })
-  return tables.registers()
+  return tables.map(0n, 0, ram.size, { user: true })
 }
 
 /** Some KVMs refuse the registers of a mode that their engine lacks, others do not keep them. */

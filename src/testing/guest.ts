@@ -9,6 +9,8 @@ import type { Vcpu } from '../core/vcpu.js'
 import type { Vm } from '../core/vm.js'
 import type { KvmRegs, KvmSregs } from '../uapi/index.js'
 import { exceptionByVector } from '../x86/exceptions.js'
+import type { PageTableBuilder } from '../x86/page-table-builder.js'
+import { walkPageTables } from '../x86/page-walk.js'
 import { asm, type Source } from './assembler/asm.js'
 import { assemble } from './assembler/assemble.js'
 import type { Program } from './assembler/program.js'
@@ -31,6 +33,9 @@ export interface RunGuestOptions {
   onExit?: (exit: Exit) => boolean
 }
 
+const DONE = asm`out ${layout.PORT_DONE}, al; jmp $ - 2`
+const REPORT = asm`out ${layout.PORT_VALUE}, eax`
+
 /** Bit 1 is always set. */
 const RFLAGS = 2n
 
@@ -49,12 +54,19 @@ export class TestGuest implements Disposable {
   readonly vcpu: Vcpu
   /** RAM at guest-physical address 0; linear addresses are the same, unless the test maps others. */
   readonly memory: GuestMemory
+  /** The page tables, undefined where the mode has none. What is changed lasts until a reset. */
+  readonly pages: PageTableBuilder | undefined
   readonly mode: ModeName
   readonly options: Readonly<GuestOptions>
   /** Linear addresses: of the code, of a page for the test's use, and of the top of the stack. */
   readonly code = BigInt(layout.CODE)
   readonly data = BigInt(layout.DATA)
   readonly stack = BigInt(layout.STACK)
+
+  /** The first linear address behind RAM: nothing is mapped there. */
+  get end(): bigint {
+    return BigInt(this.memory.size)
+  }
 
   readonly #programs = new Map<string, Program>()
   readonly #sync
@@ -74,7 +86,7 @@ export class TestGuest implements Disposable {
       this.memory = GuestMemory.create(Math.max(options.memory ?? 0, layout.RAM_SIZE))
       this.vm.mapMemory(this.memory)
       this.vcpu = this.vm.createVcpu(0)
-      prepareVcpu(this.vcpu, this.memory, this.#mode, options)
+      this.pages = prepareVcpu(this.vcpu, this.memory, this.#mode, options)
       this.#sync = this.vcpu.enableSyncRegs({ regs: true, sregs: true })
       this.#keepPristine()
     } catch (error) {
@@ -94,12 +106,12 @@ export class TestGuest implements Disposable {
 
   /** Source that ends a run, which then is `done`. It stands behind every program by itself. */
   done(): Source {
-    return asm`out ${layout.PORT_DONE}, al; jmp $ - 2`
+    return DONE
   }
 
   /** Source that sends a value to the test: see {@link Outcome.values}. Only EAX is sent. */
   report(): Source {
-    return asm`out ${layout.PORT_VALUE}, eax`
+    return REPORT
   }
 
   /** Assembles `source` for this guest, as {@link run} does. */
@@ -156,6 +168,21 @@ export class TestGuest implements Disposable {
     this.memory.write(this.#handlers, program.bytes)
     writeGate(this.memory, this.#mode, vector, this.#handlers)
     this.#handlers += program.bytes.length
+  }
+
+  /** Where the entry lies that maps the page, and what it holds; undefined where nothing is mapped. */
+  pageEntry(linear: bigint): { gpa: number; entry: bigint } | undefined {
+    const walk = walkPageTables(this.memory, this.#pristine!.sregs, linear)
+    const last = walk.levels.at(-1)
+    return walk.fault || !last ? undefined : { gpa: last.entryGpa, entry: last.entry }
+  }
+
+  /** Sets bits of a page's entry that {@link pages} knows no name for, or takes them away. */
+  changePageEntry(linear: bigint, change: (entry: bigint) => bigint): void {
+    const found = this.pageEntry(linear)
+    if (!found) throw new RangeError(`0x${linear.toString(16)} is not mapped`)
+    if (this.mode === 'paging32') this.memory.writeU32(found.gpa, Number(change(found.entry)))
+    else this.memory.writeU64(found.gpa, change(found.entry))
   }
 
   /** RAM and registers become what they were when the guest was made. */

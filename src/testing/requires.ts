@@ -1,5 +1,6 @@
 // What a test needs of the machine. All of it is asked of the machine itself, once.
 
+import { readFileSync } from 'node:fs'
 import { hostReport } from '../core/host-report.js'
 import { Kvm } from '../core/kvm.js'
 import { capabilityNumbers, invalidArgValue } from '../uapi/index.js'
@@ -9,12 +10,13 @@ import { TestGuest } from './guest.js'
 import { MODES, type ModeName } from './modes.js'
 
 /**
- * A capability of KVM; `cpu:` a feature that KVM supports for guests; `engine:` what runs them;
- * `mode:` a mode of {@link MODES}.
+ * A capability of KVM; `cpu:` a feature that KVM supports for guests; `processor:` a flag of
+ * /proc/cpuinfo; `engine:` what runs guests; `mode:` a mode of {@link MODES}.
  */
 export type Requirement =
   | keyof typeof capabilityNumbers
   | `cpu:${CpuidFeatureName}`
+  | `processor:${string}`
   | `engine:${'hardware' | 'software'}`
   | `mode:${ModeName}`
 
@@ -35,6 +37,7 @@ export function missing(requirement: Requirement): string | undefined {
 function probe(requirement: Requirement): string | undefined {
   const [kind, name = ''] = requirement.split(':')
   if (kind === 'cpu') return probeFeature(name as CpuidFeatureName)
+  if (kind === 'processor') return probeProcessor(name)
   if (kind === 'engine') return probeEngine(name)
   if (kind === 'mode' && name in MODES) return probeMode(name as ModeName)
   const number = (capabilityNumbers as Record<string, number>)[requirement]
@@ -48,6 +51,11 @@ function probeFeature(name: CpuidFeatureName): string | undefined {
   using kvm = Kvm.open()
   const has = new CpuidTable(kvm.getSupportedCpuid()).has(name)
   return has ? undefined : `this KVM does not support ${name} for guests`
+}
+
+function probeProcessor(flag: string): string | undefined {
+  const flags = /^flags\s*:(.*)$/m.exec(readFileSync('/proc/cpuinfo', 'utf8'))?.[1] ?? ''
+  return flags.split(' ').includes(flag) ? undefined : `the processor lacks ${flag}`
 }
 
 function probeEngine(wanted: string): string | undefined {

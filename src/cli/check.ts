@@ -1,0 +1,113 @@
+// `node-kvm check`: the feature tests of the package against this machine's KVM.
+
+import { writeFileSync } from 'node:fs'
+import { parseArgs } from 'node:util'
+import type { CheckResult } from '../testing/checks/run-checks.js'
+
+/** Help for `node-kvm check`. */
+export const usage = `Usage: node-kvm check [options]
+
+Runs small guests that each show one feature of the processor or of KVM, and
+prints where this machine does otherwise than the manuals say. Needs the package
+iced-x86, which assembles the guests: npm install iced-x86
+
+      --all           print what is as expected, too
+      --only TEXT     only checks whose area, name or mode contains TEXT
+      --json          one JSON array with every result
+      --junit FILE    write the results for a CI system
+
+The exit status is 0 when all is as expected and 1 when something deviates.`
+
+/** Runs the command; gives the exit status. */
+export async function run(args: string[]): Promise<number> {
+  const { values } = parseArgs({
+    args,
+    options: {
+      all: { type: 'boolean' },
+      only: { type: 'string' },
+      json: { type: 'boolean' },
+      junit: { type: 'string' },
+      help: { type: 'boolean', short: 'h' },
+    },
+  })
+  if (values.help) {
+    process.stdout.write(`${usage}\n`)
+    return 0
+  }
+  const results = await runAll(values.only)
+  if (values.junit !== undefined) writeFileSync(values.junit, toJunit(results))
+  const text = values.json ? JSON.stringify(results, null, 2) : toText(results, values.all === true)
+  process.stdout.write(`${text}\n`)
+  return results.some(({ status }) => status === 'deviates') ? 1 : 0
+}
+
+async function runAll(only?: string): Promise<CheckResult[]> {
+  const { runChecks } = await import('../testing/checks/run-checks.js').catch((error) => {
+    if ((error as { code?: string }).code !== 'ERR_MODULE_NOT_FOUND') throw error
+    throw Object.assign(new Error('the package iced-x86 is missing: npm install iced-x86'), {
+      code: 'ERR_MODULE_NOT_FOUND',
+      cause: error,
+    })
+  })
+  const wanted = only?.toLowerCase() ?? ''
+  return [
+    ...runChecks((area, { name }, { mode }) =>
+      [area, name, mode].some((text) => text.toLowerCase().includes(wanted)),
+    ),
+  ]
+}
+
+const MARKS = { 'as expected': 'ok', deviates: 'DEVIATES', 'not here': 'not here' } as const
+
+/** A block for each area; what is as expected is only counted unless `all`. */
+function toText(results: readonly CheckResult[], all: boolean): string {
+  const areas = [...new Set(results.map(({ area }) => area))]
+  const blocks = areas.map((area) => {
+    const rows = results.filter((result) => result.area === area)
+    const expected = rows.filter(({ status }) => status === 'as expected').length
+    const shown = rows.filter(({ status }) => all || status === 'deviates').map(toLines)
+    return [`${area}: ${expected} of ${rows.length} as expected`, ...shown].join('\n')
+  })
+  return [...blocks, summary(results)].join('\n\n')
+}
+
+function toLines({ status, mode, ring, name, expected, found, source }: CheckResult): string {
+  const where = `${mode}, ring ${ring}`
+  const head = `  ${MARKS[status].padEnd(8)}  ${where.padEnd(17)}  ${name}`
+  if (status === 'as expected') return head
+  const indent = ' '.repeat(12)
+  return [head, `${indent}expected  ${expected}  (${source})`, `${indent}found     ${found}`].join(
+    '\n',
+  )
+}
+
+function summary(results: readonly CheckResult[]): string {
+  const count = (status: CheckResult['status']) =>
+    results.filter((result) => result.status === status).length
+  const skipped = new Set(
+    results.filter(({ status }) => status === 'not here').map(({ found }) => found),
+  )
+  return [
+    `${count('as expected')} as expected, ${count('deviates')} deviate, ${count('not here')} not here`,
+    ...[...skipped].map((reason) => `  not here: ${reason}`),
+  ].join('\n')
+}
+
+const ENTITIES: Record<string, string> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' }
+const escapeXml = (text: string): string => text.replace(/[&<>"]/g, (char) => ENTITIES[char]!)
+
+/** The JUnit format as CI systems read it: a suite for the run, a case for each result. */
+function toJunit(results: readonly CheckResult[]): string {
+  const cases = results.map(({ area, name, mode, ring, status, expected, found }) => {
+    const head = `  <testcase classname="${escapeXml(area)}" name="${escapeXml(`${name} (${mode}, ring ${ring})`)}"`
+    if (status === 'as expected') return `${head}/>`
+    const text = escapeXml(`expected ${expected}, found ${found}`)
+    const inner =
+      status === 'deviates' ? `<failure message="${text}"/>` : `<skipped message="${text}"/>`
+    return `${head}>${inner}</testcase>`
+  })
+  const failures = results.filter(({ status }) => status === 'deviates').length
+  const skipped = results.filter(({ status }) => status === 'not here').length
+  const counts = `tests="${results.length}" failures="${failures}" skipped="${skipped}"`
+  return `<?xml version="1.0" encoding="UTF-8"?>\n<testsuite name="node-kvm check" ${counts}>\n${cases.join('\n')}\n</testsuite>\n`
+}

@@ -1,0 +1,140 @@
+// Runs the checks on the present machine and says of each what was expected and what was found.
+
+import { TestGuest } from '../guest.js'
+import type { Outcome } from '../outcome.js'
+import { missing } from '../requires.js'
+import { arithmetic } from './arithmetic.js'
+import type { CheckArea, Expectation, FeatureCheck, Place } from './check.js'
+import { interrupts } from './interrupts.js'
+import { protection } from './protection.js'
+import { stringsAndStack } from './strings-and-stack.js'
+import { system } from './system.js'
+import { vector } from './vector.js'
+
+/** All checks, by area. */
+export const CHECKS: readonly CheckArea[] = [
+  arithmetic,
+  stringsAndStack,
+  vector,
+  interrupts,
+  protection,
+  system,
+]
+
+/** What became of one check in one mode and ring. */
+export interface CheckResult {
+  readonly area: string
+  readonly name: string
+  /** Where the manuals say it. */
+  readonly source: string
+  readonly mode: string
+  readonly ring: number
+  /** `deviates`: this machine does otherwise. `not here`: it cannot be asked, `found` says why. */
+  readonly status: 'as expected' | 'deviates' | 'not here'
+  readonly expected: string
+  readonly found: string
+}
+
+const hex = (value: number | bigint): string => `0x${value.toString(16)}`
+const list = (values: readonly number[]): string => values.map(hex).join(' ')
+
+/** What the expectation asks for and what the outcome has, in the same words where they agree. */
+function compare(expect: Expectation, outcome: Outcome): { expected: string; found: string } {
+  const expected: string[] = []
+  const found: string[] = []
+  const note = (wanted: string, seen: string) => {
+    expected.push(wanted)
+    found.push(seen)
+  }
+  const { raised, exit, program } = outcome
+  const ending = expect.exit ? `exit ${expect.exit}` : (expect.raises ?? 'the end')
+  note(
+    ending,
+    raised
+      ? raised.name
+      : exit
+        ? `exit ${exit.type}`
+        : outcome.kind === 'done'
+          ? 'the end'
+          : 'no end',
+  )
+  if (ending !== found[0])
+    return { expected: describeExpected(expect), found: describeFound(outcome) }
+  if (raised && expect.errorCode !== undefined) {
+    note(`error code ${hex(expect.errorCode)}`, `error code ${hex(raised.errorCode ?? -1)}`)
+  }
+  if (raised && expect.cr2 !== undefined) note(`cr2 ${hex(expect.cr2)}`, `cr2 ${hex(raised.cr2!)}`)
+  if (raised && expect.at !== undefined) {
+    const { at } = expect
+    const place = typeof at === 'string' ? program.symbols.get(at)! : program.origin + BigInt(at)
+    note(`at ${hex(place)}`, `at ${hex(raised.rip)}`)
+  }
+  if (expect.values) note(`values ${list(expect.values)}`, `values ${list(outcome.values)}`)
+  for (const [name, value] of Object.entries(expect.state ?? {})) {
+    const seen = { ...outcome.sregs, ...outcome.regs }[name as keyof typeof expect.state] as bigint
+    note(`${name} ${hex(value)}`, `${name} ${hex(seen)}`)
+  }
+  return { expected: expected.join(', '), found: found.join(', ') }
+}
+
+function describeExpected({ raises, exit, values }: Expectation): string {
+  if (exit) return `exit ${exit}`
+  if (raises) return raises
+  return values ? `values ${list(values)}` : 'the end'
+}
+
+function describeFound(outcome: Outcome): string {
+  const { raised, exit, kind, values, regs } = outcome
+  const seen = values.length > 0 ? `, values ${list(values)}` : ''
+  if (raised) return `${raised.name} at ${hex(raised.rip)}${seen}`
+  if (kind === 'timeout') return `no end, at ${hex(regs.rip)}${seen}`
+  if (kind === 'done') return `the end${seen}`
+  return `exit ${exit!.type} at ${hex(regs.rip)}${seen}`
+}
+
+/** How long a check's guest may run. */
+const TIMEOUT_MS = 500
+
+/** Runs one check in one place. */
+export function runCheck(area: string, check: FeatureCheck, place: Place): CheckResult {
+  const { name, source } = check
+  const head = { area, name, source, ...place }
+  const reason = [`mode:${place.mode}` as const, ...(check.requires ?? [])]
+    .map(missing)
+    .find((each) => each !== undefined)
+  const expected = describeExpected(check.expect)
+  if (reason !== undefined) return { ...head, status: 'not here', expected, found: reason }
+  let g: TestGuest
+  try {
+    g = new TestGuest({ ...check.guest, ...place })
+  } catch (error) {
+    return { ...head, status: 'deviates', expected, found: `no guest: ${(error as Error).message}` }
+  }
+  try {
+    check.prepare?.(g)
+    const code = typeof check.code === 'function' ? check.code(g) : check.code
+    const outcome = g.run(code, {
+      timeoutMs: TIMEOUT_MS,
+      ...(check.regs && { regs: check.regs }),
+      ...(check.sregs && { sregs: check.sregs(g.vcpu.getSregs()) }),
+    })
+    const result = compare(check.expect, outcome)
+    const status = result.expected === result.found ? 'as expected' : 'deviates'
+    return { ...head, status, ...result }
+  } finally {
+    g.close()
+  }
+}
+
+/** Runs all checks, or those of which `wanted` holds, one by one. */
+export function* runChecks(
+  wanted: (area: string, check: FeatureCheck, place: Place) => boolean = () => true,
+): Generator<CheckResult, void, void> {
+  for (const { area, checks } of CHECKS) {
+    for (const check of checks) {
+      for (const place of check.places) {
+        if (wanted(area, check, place)) yield runCheck(area, check, place)
+      }
+    }
+  }
+}
