@@ -21,6 +21,7 @@ import type { Benchmark, Context } from './benchmark.js'
 import { codecRows } from './codec.js'
 import { createGuest, PORT_LOOP } from './guests.js'
 import { compare } from './harness.js'
+import { keep } from './keep.js'
 import { type Goal, type Report, type Row, row } from './report.js'
 
 const LEAVES = 100
@@ -76,7 +77,9 @@ function methodRows({ loops, effort }: Context, kvm: Kvm): Row[] {
       prepare: () => undefined,
       argument: () => new ArrayBuffer(1024),
       ours: (vcpu, _, count) => {
-        for (let i = 0; i < count; i++) vcpu.getRegs()
+        let last: unknown
+        for (let i = 0; i < count; i++) last = vcpu.getRegs()
+        keep(last)
       },
     }),
     measure({
@@ -96,7 +99,9 @@ function methodRows({ loops, effort }: Context, kvm: Kvm): Row[] {
       prepare: () => undefined,
       argument: () => new ArrayBuffer(1024),
       ours: (vcpu, _, count) => {
-        for (let i = 0; i < count; i++) vcpu.getSregs2()
+        let last: unknown
+        for (let i = 0; i < count; i++) last = vcpu.getSregs2()
+        keep(last)
       },
     }),
     measure({
@@ -116,7 +121,9 @@ function methodRows({ loops, effort }: Context, kvm: Kvm): Row[] {
       prepare: () => undefined,
       argument: () => setCpuid.slice(0),
       ours: (vcpu, _, count) => {
-        for (let i = 0; i < count; i++) vcpu.getCpuid2()
+        let last: unknown
+        for (let i = 0; i < count; i++) last = vcpu.getCpuid2()
+        keep(last)
       },
     }),
     measure({
@@ -136,7 +143,9 @@ function methodRows({ loops, effort }: Context, kvm: Kvm): Row[] {
       prepare: getMsrs,
       argument: (entries) => listOf(entries, 16, encodeKvmMsrEntry),
       ours: (vcpu, _, count) => {
-        for (let i = 0; i < count; i++) vcpu.getMsrs(indices)
+        let last: unknown
+        for (let i = 0; i < count; i++) last = vcpu.getMsrs(indices)
+        keep(last)
       },
     }),
     measure({

@@ -16,6 +16,7 @@ import {
 } from 'node-kvm/uapi'
 import type { Context } from './benchmark.js'
 import { compare } from './harness.js'
+import { keep } from './keep.js'
 import { type Row, row } from './report.js'
 
 interface Codec<T> {
@@ -41,10 +42,14 @@ function rowsOf<T>({ loops, effort }: Context, codec: Codec<T>): Row[] {
   if (!equal(decodeByHand(data), value)) throw new Error(`the two decoders of ${name} differ`)
   const decoding = {
     c: (count: number) => {
-      for (let i = 0; i < count; i++) decodeByHand(data)
+      let last: T | undefined
+      for (let i = 0; i < count; i++) last = decodeByHand(data)
+      keep(last)
     },
     ours: (count: number) => {
-      for (let i = 0; i < count; i++) decode(view)
+      let last: T | undefined
+      for (let i = 0; i < count; i++) last = decode(view)
+      keep(last)
     },
   }
   const encoding = {

@@ -18,6 +18,7 @@ ip link set lo up
 ulimit -n 65536
 . /lab/machine.sh
 mount_out
+hold_vms
 
 # ORDER: the ports stay open from here on: closing one may discard what the host has not read yet.
 find_ports

@@ -20,6 +20,23 @@ unmount_out() {
   sync
 }
 
+# KVM patches the kernel's code whenever the first VM comes or the last one goes, and the first vCPU
+# without a LAPIC or with one that is off. QEMU's emulator (7.2) may keep what it translated on one
+# processor while another patches: the breakpoint that stands there meanwhile then hits for ever, with
+# interrupts off. So one of each is there as long as the machine runs. Perl is part of every Debian.
+hold_vms() {
+  /usr/bin/perl -e '
+    open(my $kvm, "+<", "/dev/kvm") or exit 1;
+    for my $has_irqchip (0, 1) {
+      my $vm_fd = ioctl($kvm, 0xae01, 0);          # KVM_CREATE_VM
+      open(my $vm, "+<&=", $vm_fd) or exit 1;
+      ioctl($vm, 0xae60, 0) if $has_irqchip;       # KVM_CREATE_IRQCHIP
+      ioctl($vm, 0xae41, 0);                       # KVM_CREATE_VCPU
+      push @kept, $vm;
+    }
+    sleep;' </dev/null >/dev/null 2>&1 &
+}
+
 port() {
   for entry in /sys/class/virtio-ports/*; do
     [ "$(cat "$entry/name")" = "$1" ] && echo "/dev/${entry##*/}"

@@ -89,14 +89,35 @@ export abstract class VcpuCpuid extends VcpuOneReg {
     return this.#receiveTable(KVM_GET_SUPPORTED_HV_CPUID, 'KVM_GET_SUPPORTED_HV_CPUID')
   }
 
-  // KERNEL: too little room is E2BIG and KVM_GET_CPUID2 does not say how much it needs, so there is
-  // room for as many as the kernel can hold.
   #receiveTable(request: number, name: string): KvmCpuidEntry2[] {
-    const { view } = this.native
-    view.u32[0] = MAX_ENTRIES
-    view.u32[1] = 0
-    this.request(request, name)
-    const offset = (i: number) => HEADER + i * ENTRY2
-    return Array.from({ length: view.u32[0]! }, (_, i) => decodeKvmCpuidEntry2(view, offset(i)))
+    const count = this.#receiveEntries(request, name)
+    const entries: KvmCpuidEntry2[] = []
+    for (let i = 0; i < count; i++) {
+      entries.push(decodeKvmCpuidEntry2(this.view, HEADER + i * ENTRY2))
+    }
+    return entries
+  }
+
+  // KERNEL: too little room is E2BIG and KVM_GET_CPUID2 does not say how much it needs, so there is
+  // room for as many as the kernel can hold. Older ones (6.1) do not say how many they gave either:
+  // what they have not written over is then told by its padding, which is never all ones.
+  #receiveEntries(request: number, name: string): number {
+    const { u32 } = this.view
+    const ask = () => {
+      u32[0] = MAX_ENTRIES
+      u32[1] = 0
+      this.request(request, name)
+      return u32[0]!
+    }
+    const count = ask()
+    if (count < MAX_ENTRIES) return count
+    const padding = Array.from(
+      { length: MAX_ENTRIES },
+      (_, i) => (HEADER + (i + 1) * ENTRY2) / 4 - 1,
+    )
+    for (const word of padding) u32[word] = 0xffff_ffff
+    ask()
+    const unwritten = padding.findIndex((word) => u32[word] === 0xffff_ffff)
+    return unwritten < 0 ? MAX_ENTRIES : unwritten
   }
 }

@@ -5,7 +5,7 @@ import { findCpuidEntry } from '../../src/x86/index.js'
 import { enterLongMode } from './guest.js'
 import { image, layout } from './guests/interrupted.js'
 
-const MEMORY_SIZE = 0x10_0000
+const MEMORY_SIZE = 0x1_0000
 const DONE_PORT = 0x99
 const SUMS = 32
 

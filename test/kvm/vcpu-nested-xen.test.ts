@@ -140,7 +140,8 @@ describe('TDX commands outside of a TDX guest', () => {
     ['tdxGetCpuid', ({ vcpu }) => vcpu.tdxGetCpuid()],
   ])('%s is refused by the kernel', (_name, call) => {
     const refused = {
-      code: 'ENOTTY',
+      // KERNEL: one that does not know the request for vCPUs says EINVAL.
+      code: expect.stringMatching(/^(ENOTTY|EINVAL)$/),
       ioctl: expect.stringMatching(/^KVM_MEMORY_ENCRYPT_OP KVM_TDX_/),
     }
     expect(thrownBy(() => call(guest))).toMatchObject(refused)

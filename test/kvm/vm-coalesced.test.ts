@@ -67,7 +67,9 @@ test('ports too; a full ring exits, and nothing is lost', () => {
   }
   ring.drain(({ data }) => values.push(data[0]!))
   expect(values).toEqual(Array.from({ length: 500 }, (_, i) => (500 - i) % 256))
-  expect(exits).toBe(Math.floor(500 / 170))
+  // Of 170 entries one stays free. KERNEL: before 6.6 the ring is also taken for full at 85.
+  expect(exits).toBeGreaterThanOrEqual(Math.floor(500 / 170))
+  expect(exits).toBeLessThanOrEqual(Math.floor(500 / 86))
 })
 
 test('a write that the callback throws at is taken out, and no other', () => {

@@ -3,7 +3,7 @@
 
 import { afterEach, describe, expect, test } from 'vitest'
 import { KVM_MEM_LOG_DIRTY_PAGES } from '../../src/uapi/index.js'
-import { createGuest, type Guest } from '../helpers/guest.js'
+import { createGuest, ENTRY, type Guest } from '../helpers/guest.js'
 import { codeOf, thrownBy } from '../helpers/thrown.js'
 
 let guest: Guest
@@ -31,6 +31,10 @@ function logging(): Guest {
   return guest
 }
 
+// KERNEL: a page that the guest only reads counts as written when its first mapping lets it write: with
+// paging in hardware that is where the code is.
+const CODE_PAGE = ENTRY / 0x1000
+const writtenPagesOf = (bitmap: Uint8Array) => pagesOf(bitmap).filter((page) => page !== CODE_PAGE)
 const pagesOf = (bitmap: Uint8Array) =>
   Array.from({ length: bitmap.length * 8 }, (_, page) => page).filter(
     (page) => (bitmap[page >> 3]! >> (page & 7)) & 1,
@@ -47,7 +51,7 @@ describe('a bitmap that is cleared as it is read', () => {
     expect(vcpu.run().type).toBe('hlt')
     const bitmap = vm.getDirtyLog(0)
     expect(bitmap).toHaveLength(PAGES / 8)
-    expect(pagesOf(bitmap)).toEqual([0x20, 0x21, 0x30])
+    expect(writtenPagesOf(bitmap)).toEqual([0x20, 0x21, 0x30])
     expect(pagesOf(vm.getDirtyLog(0))).toEqual([])
     vcpu.run()
     expect(pagesOf(vm.getDirtyLog(0))).toEqual([0x20, 0x21, 0x30])
@@ -65,9 +69,10 @@ describe('a bitmap that is cleared by hand', () => {
     const { vm, vcpu } = logging()
     vm.enableCap('KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2', { modes: 1 })
     vcpu.run()
-    expect(pagesOf(vm.getDirtyLog(0))).toEqual([0x20, 0x21, 0x30])
-    expect(pagesOf(vm.getDirtyLog(0))).toEqual([0x20, 0x21, 0x30])
-    vm.clearDirtyLog({ slot: 0, firstPage: 0, pageCount: PAGES, bitmap: bitmapOf([0x21]) })
+    expect(writtenPagesOf(vm.getDirtyLog(0))).toEqual([0x20, 0x21, 0x30])
+    expect(writtenPagesOf(vm.getDirtyLog(0))).toEqual([0x20, 0x21, 0x30])
+    const cleared = bitmapOf([0x21, CODE_PAGE])
+    vm.clearDirtyLog({ slot: 0, firstPage: 0, pageCount: PAGES, bitmap: cleared })
     expect(pagesOf(vm.getDirtyLog(0))).toEqual([0x20, 0x30])
     vcpu.run()
     expect(pagesOf(vm.getDirtyLog(0))).toEqual([0x20, 0x21, 0x30])

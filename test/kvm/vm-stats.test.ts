@@ -47,9 +47,11 @@ test('change as the guest runs', () => {
   const file = guest.vm.getStatsFd()
   const before = file.read()
   guest.vcpu.run()
+  // Pages that are mapped count while they are, shadow pages when they go.
+  const running = file.read()
   guest.vm.setUserMemoryRegion({ slot: 0, guestPhysAddr: 0, memorySize: 0 })
   const after = file.read()
-  const changed = [...after].filter(([name, value]) => value !== before.get(name))
+  const changed = [...running, ...after].filter(([name, value]) => value !== before.get(name))
   expect(changed.length).toBeGreaterThan(0)
   file.close()
 })
