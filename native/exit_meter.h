@@ -13,7 +13,7 @@ namespace node_kvm {
 constexpr uint32_t kExitReasons = 64;  // those above count as the last
 
 struct ExitCounts {
-  enum Flag : uint32_t { kTimes = 1, kTrace = 2 };
+  enum Flag : uint32_t { kTimes = 1, kTrace = 2, kOff = 4 };
   uint32_t flags;  // JavaScript writes it, at any time
   uint32_t padding[15];
   uint64_t exits[kExitReasons];
@@ -37,24 +37,35 @@ class ExitMeter {
   explicit ExitMeter(Ref<Mapping> page) : page_(std::move(page)) {}
   const Ref<Mapping>& page() const { return page_; }
   void enter() {
-    if (flags() != 0) stamp_entry();
+    if (flags() & kStamped) {
+      stamp_entry();
+    } else {
+      entered_ = 0;
+    }
   }
   void exit(uint32_t reason, const uint8_t* run_page) {
     ExitCounts& counts = this->counts();
     last_ = reason < kExitReasons ? reason : kExitReasons - 1;
-    counts.exits[last_]++;
-    if (flags() != 0) stamp_exit(run_page);
+    uint32_t flags = this->flags();
+    if (!(flags & ExitCounts::kOff)) counts.exits[last_]++;
+    if (flags & kStamped) {
+      stamp_exit(run_page);
+    } else {
+      exited_ = 0;
+    }
   }
   // The last exit was answered by the table.
   void answered() {
-    counts().answered[last_]++;
-    if (flags() & ExitCounts::kTrace) mark_answered();
+    uint32_t flags = this->flags();
+    if (!(flags & ExitCounts::kOff)) counts().answered[last_]++;
+    if (flags & ExitCounts::kTrace) mark_answered();
   }
   // Where to trace to: a count of all entries, then a power of two of them. Once in a vCPU's life.
   // THREAD: any.
   Result set_trace(Ref<Region> region, uint32_t capacity);
 
  private:
+  static constexpr uint32_t kStamped = ExitCounts::kTimes | ExitCounts::kTrace;
   ExitCounts& counts() const { return *reinterpret_cast<ExitCounts*>(page_->data()); }
   uint32_t flags() const { return __atomic_load_n(&counts().flags, __ATOMIC_RELAXED); }
   void stamp_entry();
@@ -64,7 +75,7 @@ class ExitMeter {
 
   Ref<Mapping> page_;
   uint32_t last_ = 0;
-  uint64_t entered_ = 0;
+  uint64_t entered_ = 0;  // 0: the time was not taken
   uint64_t exited_ = 0;
   std::atomic<Region*> trace_{nullptr};
   Ref<Region> held_trace_;

@@ -135,6 +135,8 @@ Ref<ExitRanges> ExitTable::current(uint32_t* version) {
 }
 
 ExitAnswerer::Answer ExitAnswerer::answer(uint8_t* run_page) {
+  // Of another exit, when the range is gone that had met a full ring.
+  if (!half_done_) done_ = 0;
   half_done_ = false;
   Access access;
   if (!access_of(run_page, &access)) return Answer::kNone;
@@ -183,7 +185,6 @@ ExitAnswerer::Answer ExitAnswerer::answer_write(const ExitRange& range, const Ac
     half_done_ = true;
     return Answer::kRingFull;
   }
-  done_ = 0;
   return Answer::kDone;
 }
 

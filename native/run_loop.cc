@@ -90,7 +90,7 @@ void VcpuThread::loop() {
     if (stopped()) break;
     status = vcpu_->run_on_own_thread(tid);
     if (stopped() || status < 0) break;
-    if (status == Vcpu::kPause) continue;
+    if (status == Vcpu::kPause || status == Vcpu::kSlice) continue;
     // ORDER: before the owner can know of the exit and answer it.
     word_.fetch_and(~kAnswered);
     queue_->push({Ref<VcpuThread>(this), status & ~Result{Vcpu::kPause}, ThreadEvent::kExit});
@@ -163,8 +163,9 @@ void VcpuThread::end(Result status) {
     std::lock_guard<std::mutex> lock(mutex_);
     ended_ = true;
     cpu_time_ns_ = to_ns(used);
-    // What was asked of this thread must not end a run of the next one.
-    vcpu_->withdraw(Vcpu::kStop | Vcpu::kPause | Vcpu::kKick);
+    // What was asked of this thread must not end a run of the next one. Kicks are for whoever has
+    // the vCPU, and this thread may never have had it.
+    vcpu_->withdraw(Vcpu::kStop | Vcpu::kPause | (status == kBusy ? 0U : uint32_t{Vcpu::kKick}));
   }
   queue_->push({Ref<VcpuThread>(this), status, ThreadEvent::kEnded});
 }

@@ -104,6 +104,9 @@ Result Vcpu::run_on(Result failed) {
   while (result == -EINTR || result == -EAGAIN) {
     if (uint32_t requests = take_requests()) return requests;
     if (signal_waits()) return kKick;
+    // A thread of ours looks for itself: of several that use the vCPU, one that ends may have taken
+    // back what another was asked.
+    if ((state() & kModeMask) == kOwnThread) return kSlice;
     result = direct_ioctl(fd(), kRun, 0);
   }
   if ((result == -EFAULT || result == -EHWPOISON) && page()->exit_reason == kExitMemoryFault) {
@@ -120,6 +123,8 @@ Result Vcpu::run_answered() {
         return 0;
       case ExitAnswerer::Answer::kRingFull: {
         uint32_t requests = take_requests();
+        // The watchdog looks only at vCPUs in the guest, and this one may never get there again.
+        if (overdue()) requests |= kDeadline;
         return requests != 0 ? requests : kRingFull;
       }
       case ExitAnswerer::Answer::kDone:
@@ -144,6 +149,32 @@ bool Vcpu::signal_waits() const {
 
 Result Vcpu::complete_io() {
   if (Result error = enter(kGuest)) return error;
+  Result result = answerer_.half_done() ? answer_rest() : kCompleted;
+  while (result == kCompleted) {
+    result = enter_without_running();
+    if (result != 0) break;
+    // The same instruction asks for more. Perhaps the table knows that as well.
+    if (answerer_.in_use()) result = answer_rest();
+  }
+  leave(kGuest);
+  return result == -EINTR || result == -EAGAIN ? kCompleted : result;
+}
+
+// kCompleted when the table has answered the exit, 0 when it is not the table's, or kRingFull.
+Result Vcpu::answer_rest() {
+  switch (answerer_.answer(run_page_->data())) {
+    case ExitAnswerer::Answer::kNone:
+      return 0;
+    case ExitAnswerer::Answer::kRingFull:
+      return kRingFull;
+    case ExitAnswerer::Answer::kDone:
+      break;
+  }
+  meter_.answered();
+  return kCompleted;
+}
+
+Result Vcpu::enter_without_running() {
   __atomic_store_n(&page()->immediate_exit, uint8_t{1}, __ATOMIC_SEQ_CST);
   Result result = direct_ioctl(fd(), kRun, 0);
   // ORDER: cleared before the requests are looked at, as in take_requests(), which is to find them.
@@ -151,8 +182,7 @@ Result Vcpu::complete_io() {
   if (requests_.load(std::memory_order_seq_cst) != 0) {
     __atomic_store_n(&page()->immediate_exit, uint8_t{1}, __ATOMIC_SEQ_CST);
   }
-  leave(kGuest);
-  return result == -EINTR || result == -EAGAIN ? kCompleted : result;
+  return result;
 }
 
 // ORDER: immediate_exit is cleared before the requests are taken. One set later sets it again and
@@ -161,11 +191,13 @@ uint32_t Vcpu::take_requests() {
   __atomic_store_n(&page()->immediate_exit, uint8_t{0}, __ATOMIC_SEQ_CST);
   uint32_t requests = requests_.exchange(0, std::memory_order_seq_cst);
   // A deadline that was met before the watchdog's request arrived must not end a later run.
-  if (requests & kDeadline) {
-    int64_t deadline = deadline_ns_.load();
-    if (deadline == 0 || now_ns() < deadline) requests &= ~uint32_t{kDeadline};
-  }
+  if ((requests & kDeadline) && !overdue()) requests &= ~uint32_t{kDeadline};
   return requests;
+}
+
+bool Vcpu::overdue() const {
+  int64_t deadline = deadline_ns_.load();
+  return deadline != 0 && now_ns() >= deadline;
 }
 
 // ORDER: why, then the flag that the kernel reads on entry, then the signal for a guest that is

@@ -17,7 +17,7 @@ class Vcpu final : public File {
   // Why a run ended without an exit of the guest. A bit each: several may be asked for at once.
   enum RequestBit : uint32_t {
     kKick = 1,       // somebody wants the thread back
-    kSlice = 2,      // the watchdog wants JavaScript to run for a moment
+    kSlice = 2,      // nothing: JavaScript shall run for a moment, or the vCPU's thread look around
     kDeadline = 4,   // the run's time is over
     kStop = 8,       // the vCPU's thread shall end
     kPause = 16,     // the vCPU's thread shall wait outside the guest
@@ -38,8 +38,8 @@ class Vcpu final : public File {
   // Takes back what nobody has acted on. THREAD: any.
   void withdraw(uint32_t bits) { requests_.fetch_and(~bits, std::memory_order_seq_cst); }
   // An entry that runs no guest instruction: it finishes the port, memory, MSR or hypercall access
-  // of the last exit. kCompleted, or 0 with a new exit: the same instruction asks for more. What
-  // request() was told meanwhile still ends the next run.
+  // of the last exit. kCompleted, or 0 with a new exit: the same instruction asks for more; or
+  // kRingFull, and nothing is finished. What request() was told meanwhile still ends the next run.
   Result complete_io();
   static constexpr Result kCompleted = 1;
   // Limits the next run; zero lifts the limit.
@@ -99,6 +99,9 @@ class Vcpu final : public File {
   Result enter_guest();
   Result run_on(Result failed);
   Result run_answered();
+  Result answer_rest();
+  Result enter_without_running();
+  bool overdue() const;
   uint32_t take_requests();
   bool signal_waits() const;
   Result prepare_run(pid_t tid);

@@ -110,6 +110,7 @@ export { StatsFd } from './core/stats-fd.js'
 export { enableStealTime, readStealTime, type StealTime } from './core/steal-time.js'
 export type { SyncRegs } from './core/sync-regs.js'
 export { Tdx, type TdxCapabilities, type TdxInitVm } from './core/tdx.js'
+export type { ThreadEventMap, ThreadEvents } from './core/thread-events.js'
 export type { ThreadScheduler } from './core/thread-scheduler.js'
 export { Userfault, type UserfaultStatistics, type UserfaultSupport } from './core/userfault.js'
 export type {

@@ -7,6 +7,7 @@ const REASONS = 64
 const FIRST = 8
 const TIMES = 1
 const TRACE = 2
+const OFF = 4
 
 /** What is known of a vCPU's exits of one type. */
 export interface ExitCount {
@@ -39,6 +40,14 @@ export class ExitStatistics {
   }
   set timed(on: boolean) {
     this.#setFlag(TIMES, on)
+  }
+
+  /** Whether exits are counted. On at first: it costs a nanosecond an exit. */
+  get counting(): boolean {
+    return (this.#u32[0]! & OFF) === 0
+  }
+  set counting(on: boolean) {
+    this.#setFlag(OFF, !on)
   }
 
   /** @internal */

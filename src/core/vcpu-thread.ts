@@ -4,6 +4,7 @@
 import {
   type Binding,
   type Handle,
+  RESULT_CLOSED,
   RUN_RING_FULL,
   RUN_STOPPED,
   THREAD_ENDED,
@@ -18,6 +19,14 @@ import { integer } from './validate.js'
 /** Whose writes wait to be drained. */
 interface SinkOwner {
   drainSinks(): number
+}
+
+/** What becomes of a thread by itself or after a while. */
+export interface ThreadObserver {
+  onPause(): void
+  onResume(): void
+  /** The last that is heard of it. */
+  onEnd(error: unknown): void
 }
 
 /** Answers an exit: at once, or when the promise is fulfilled. */
@@ -56,11 +65,13 @@ export class VcpuThread {
   readonly #index: number
   readonly #exits: ExitTable
   readonly #handler: ExitAnswer
+  readonly #observer: ThreadObserver
   readonly #pauses: { number: number; resolve: () => void }[] = []
   #pauseCount = 0
   #settle!: { resolve: () => void; reject: (error: unknown) => void }
   #failure: { error: unknown } | undefined
   #stopping = false
+  #paused: boolean
 
   constructor(
     native: Binding,
@@ -68,12 +79,15 @@ export class VcpuThread {
     vcpu: VcpuHandle,
     exits: ExitTable,
     handler: ExitAnswer,
+    observer: ThreadObserver,
     paused: boolean,
   ) {
     this.#native = native
     this.vm = vm
     this.#exits = exits
     this.#handler = handler
+    this.#observer = observer
+    this.#paused = paused
     this.#index = freeIndex()
     if (!dispatching) native.setDispatch(dispatch)
     dispatching = true
@@ -123,6 +137,14 @@ export class VcpuThread {
 
   resume(): void {
     this.#native.resumeThread(this.#thread)
+    this.#setPaused(false)
+  }
+
+  #setPaused(paused: boolean): void {
+    if (paused === this.#paused) return
+    this.#paused = paused
+    if (paused) this.#observer.onPause()
+    else this.#observer.onResume()
   }
 
   /** @returns Whether the exit is answered now. */
@@ -133,6 +155,7 @@ export class VcpuThread {
         return false
       case THREAD_PAUSED:
         this.#resolvePauses(status)
+        this.#setPaused(true)
         return false
       default:
         return this.#onExit(status)
@@ -142,10 +165,13 @@ export class VcpuThread {
   #onEnd(status: number): void {
     running[this.#index] = undefined
     this.#drain()
-    if (status < 0 && !this.#stopping) this.#fail(kvmError(status, { ioctl: 'KVM_RUN' }))
+    // Another thread may have closed it.
+    const asked = this.#stopping || status === RESULT_CLOSED
+    if (status < 0 && !asked) this.#fail(kvmError(status, { ioctl: 'KVM_RUN' }))
     if (this.#failure) this.#settle.reject(this.#failure.error)
     else this.#settle.resolve()
     this.#resolvePauses(this.#pauseCount)
+    this.#observer.onEnd(this.#failure?.error)
   }
 
   #resolvePauses(upTo: number): void {

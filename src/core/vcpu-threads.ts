@@ -6,6 +6,7 @@ import type { ExitHandler } from './exit-handlers.js'
 import { ExitStatistics } from './exit-statistics.js'
 import { ExitTrace } from './exit-trace.js'
 import type { Exit, ExitTable } from './exits.js'
+import { ThreadEventSource, type ThreadEvents } from './thread-events.js'
 import { cpuMask, type ThreadScheduler } from './thread-scheduler.js'
 import { callback, instance, integer, object, outOfRange } from './validate.js'
 import type { Vcpu } from './vcpu.js'
@@ -25,6 +26,7 @@ export abstract class VcpuThreads extends VcpuEncryption {
   protected readonly exitTable: ExitTable
   /** @internal What has the vCPU now. */
   protected thread: VcpuThread | undefined
+  readonly #events = new ThreadEventSource()
   #ended: Promise<void> | undefined
 
   /** @internal */
@@ -46,7 +48,8 @@ export abstract class VcpuThreads extends VcpuEncryption {
    * nobody answers ends the thread with `ERR_KVM_UNHANDLED_EXIT`, except an `'intr'` (a
    * {@link kick}).
    *
-   * Use {@link join} to wait for the end and to learn of errors, {@link stop} to bring it about.
+   * Use {@link join} to wait for the end and to learn of errors, {@link stop} to bring it about. An
+   * error that nobody waits for is an unhandled rejection, as that of any promise.
    *
    * @throws KvmError `ERR_KVM_BUSY` when the vCPU has a thread, `EAGAIN` when there can be no more.
    */
@@ -57,13 +60,34 @@ export abstract class VcpuThreads extends VcpuEncryption {
     if (this.thread !== undefined) throw this.startedError()
     const answer = (exit: Exit) => this.#answer(exit, handler)
     const { native, vm, vcpuHandle, exitTable } = this
-    const thread = new VcpuThread(native, vm, vcpuHandle, exitTable, answer, paused === true)
-    const forget = () => {
-      if (this.thread === thread) this.thread = undefined
+    const observer = {
+      onPause: () => this.#emit('pause'),
+      onResume: () => this.#emit('resume'),
+      onEnd: (error: unknown) => {
+        this.thread = undefined
+        this.#emit('end', error)
+      },
     }
-    this.thread = thread
-    this.#ended = thread.ended
-    thread.ended.then(forget, forget)
+    const begin = paused === true
+    this.thread = new VcpuThread(native, vm, vcpuHandle, exitTable, answer, observer, begin)
+    this.#ended = this.thread.ended
+    this.#emit('start')
+  }
+
+  #emit(name: 'start' | 'pause' | 'resume' | 'end', error?: unknown): void {
+    const vcpu = this as unknown as Vcpu
+    for (const source of [this.#events, this.vm.threadEvents]) {
+      if (name === 'end') source.emit(name, vcpu, error)
+      else source.emit(name, vcpu)
+    }
+  }
+
+  /**
+   * Tells of this vCPU's threads: `'start'`, `'pause'`, `'resume'`, `'end'`. Those of all vCPUs of a
+   * VM are told by {@link Vm.events}.
+   */
+  get events(): ThreadEvents {
+    return this.#events.emitter
   }
 
   #answer(exit: Exit, handler: ExitHandler | undefined): void | Promise<void> {

@@ -16,7 +16,7 @@ import {
   KVM_SYNC_X86_SREGS,
   StructView,
 } from '../uapi/index.js'
-import { AbortError, capabilityMissing, closedError, kvmError } from './errors.js'
+import { AbortError, capabilityMissing, closedError, KvmError, kvmError } from './errors.js'
 import { type Exit, ExitTable } from './exits.js'
 import { RunState } from './run-state.js'
 import { findObject, type SharedVcpu } from './shared.js'
@@ -174,11 +174,20 @@ export class Vcpu extends VcpuThreads {
    *
    * @returns Undefined; or an exit, when the same instruction wants more (the second half of a
    *   16-byte access): answer it and call again.
+   * @throws KvmError `ERR_KVM_IO_PENDING` when the answer is a {@link WriteSink} that is full and
+   *   another thread's.
    * @ioctl KVM_RUN (KVM API 5, immediate_exit)
    * @capability KVM_CAP_IMMEDIATE_EXIT
    */
   completeIo(): Exit | undefined {
-    const status = this.native.vcpuCompleteIo(this.#handle)
+    let status = this.native.vcpuCompleteIo(this.#handle)
+    while (status === RUN_RING_FULL && this.vm.drainSinks() > 0) {
+      status = this.native.vcpuCompleteIo(this.#handle)
+    }
+    if (status === RUN_RING_FULL) {
+      const text = 'a WriteSink is full, which another thread must drain'
+      throw new KvmError('ERR_KVM_IO_PENDING', undefined, text, { vcpuId: this.id })
+    }
     if (status < 0) throw kvmError(status, { ioctl: 'KVM_RUN', vcpuId: this.id })
     return status === 0 ? this.exitTable.current : undefined
   }

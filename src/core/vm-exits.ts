@@ -11,6 +11,7 @@ import {
 } from './exit-handlers.js'
 import type { Exit, ExitType, IoExit, MmioExit } from './exits.js'
 import { addExitRange, type NativeAnswer } from './native-answer.js'
+import { ThreadEventSource, type ThreadEvents } from './thread-events.js'
 import { callback } from './validate.js'
 import { pauseThreads, resumeThreads } from './vcpu-thread.js'
 import { VmDevices } from './vm-devices.js'
@@ -20,6 +21,13 @@ import { WriteSink } from './write-sink.js'
 export abstract class VmExits extends VmDevices {
   readonly #handlers = new ExitHandlers()
   readonly #sinks = new Set<WriteSink>()
+  /** @internal */
+  readonly threadEvents = new ThreadEventSource()
+
+  /** Tells of the threads of all vCPUs that this thread has started; see {@link Vcpu.events}. */
+  get events(): ThreadEvents {
+    return this.threadEvents.emitter
+  }
 
   /**
    * Hands accesses to ports to `handler`, whichever vCPU's thread makes them. An access that is not

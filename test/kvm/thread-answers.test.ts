@@ -1,7 +1,14 @@
 // Accesses that native code answers: on threads and in run(), while the table changes.
 
 import { describe, expect, test } from 'vitest'
-import { EventFd, GuestMemory, type SunkWrite, WriteSink } from '../../src/index.js'
+import {
+  EventFd,
+  GuestMemory,
+  type IoExit,
+  type SunkWrite,
+  Vcpu,
+  WriteSink,
+} from '../../src/index.js'
 import { createGuest, HALT, OUT_LOOP, SPIN } from '../helpers/guest.js'
 import { codeOf, rejectionCodeOf } from '../helpers/thrown.js'
 import { waitUntil } from '../helpers/wait-until.js'
@@ -19,6 +26,17 @@ const write = (times: number) => [
   ...[0xe6, 0x10, 0xfe, 0xc0, 0xe2, 0xfa],
   ...HALT,
 ]
+
+/** Whether the access under way waits for room in a sink. */
+function isPending(vcpu: Vcpu): boolean {
+  try {
+    vcpu.completeIo()
+    return false
+  } catch (error) {
+    expect(error).toMatchObject({ code: 'ERR_KVM_IO_PENDING' })
+    return true
+  }
+}
 
 describe('reads', () => {
   test('of a constant give its low bytes', () => {
@@ -128,6 +146,64 @@ describe('writes', () => {
     const expected = Array.from({ length: 1000 }, (_, i) => i & 255)
     expect(values).toEqual([expected, expected])
     other.close()
+  })
+
+  test('into a ring that nobody empties leave deadlines and kicks in force', () => {
+    using guest = createGuest(write(10))
+    const values: number[] = []
+    const sink = new WriteSink(({ value }) => values.push(value), { capacity: 2 })
+    guest.vm.answerPio(0x10, 1, { write: sink })
+    // As a Worker has it: its VM knows nothing of sinks made elsewhere.
+    const elsewhere = Vcpu.open(guest.vcpu.share())
+    expect(elsewhere.run({ timeoutMs: 2 }).type).toBe('intr')
+    expect(elsewhere.run({ timeoutMs: 2 }).type).toBe('intr')
+    elsewhere.kick()
+    expect(elsewhere.run().type).toBe('intr')
+    expect(codeOf(() => elsewhere.completeIo())).toBe('ERR_KVM_IO_PENDING')
+    expect(codeOf(() => elsewhere.saveState())).toBe('ERR_KVM_IO_PENDING')
+    expect(values).toEqual([])
+    expect(guest.vcpu.completeIo()).toBeUndefined()
+    expect(guest.vcpu.run().type).toBe('hlt')
+    sink.drain()
+    expect(values).toEqual(Array.from({ length: 10 }, (_, i) => i))
+  })
+
+  test('into a full ring can be finished while their vCPU is paused', async () => {
+    using guest = createGuest(write(1000))
+    const values: number[] = []
+    const sink = new WriteSink(({ value }) => values.push(value), { capacity: 2 })
+    guest.vm.answerPio(0x10, 1, { write: sink })
+    const elsewhere = Vcpu.open(guest.vcpu.share())
+    elsewhere.start(() => elsewhere.requestStop())
+    for (let i = 0; i < 50; i++) {
+      await elsewhere.pause()
+      while (isPending(elsewhere)) sink.drain()
+      elsewhere.resume()
+      await new Promise((resolve) => setImmediate(resolve))
+    }
+    const drained = setInterval(() => sink.drain(), 1)
+    await elsewhere.join()
+    clearInterval(drained)
+    sink.drain()
+    expect(values).toEqual(Array.from({ length: 1000 }, (_, i) => i & 255))
+  })
+
+  test('that met a full ring and lost their range begin anew', () => {
+    using guest = createGuest(write(10))
+    const values: number[] = []
+    const sink = new WriteSink(({ value }) => values.push(value), { capacity: 2 })
+    const range = guest.vm.answerPio(0x10, 1, { write: sink })
+    const elsewhere = Vcpu.open(guest.vcpu.share())
+    do elsewhere.run({ timeoutMs: 2 })
+    while (!isPending(elsewhere))
+    range.remove()
+    const exit = elsewhere.run()
+    expect(exit).toMatchObject({ type: 'io', port: 0x10 })
+    expect((exit as IoExit).value).toBe(2)
+    guest.vm.answerPio(0x10, 1, { write: sink })
+    expect(guest.vcpu.run().type).toBe('hlt')
+    sink.drain()
+    expect(values).toEqual([0, 1, ...[3, 4, 5, 6, 7, 8, 9]])
   })
 
   test('whose handler throws end the thread', async () => {

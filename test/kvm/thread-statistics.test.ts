@@ -21,6 +21,35 @@ test('counts exits by type, those that the table answers too', () => {
   expect(vcpu.statistics.total).toBe(12)
 })
 
+test('counts nothing while it is told not to', () => {
+  using guest = createGuest(TEN)
+  const { statistics } = guest.vcpu
+  expect(statistics.counting).toBe(true)
+  guest.vcpu.run()
+  statistics.counting = false
+  statistics.timed = true
+  guest.vcpu.run()
+  expect(statistics.total).toBe(1)
+  statistics.counting = true
+  guest.vcpu.run()
+  expect(statistics.total).toBe(2)
+})
+
+test('does not take the time between two measurements for a handler', async () => {
+  using guest = createGuest(TEN)
+  const { statistics } = guest.vcpu
+  for (let i = 0; i < 2; i++) {
+    statistics.timed = true
+    guest.vcpu.run()
+    statistics.timed = false
+    guest.vcpu.run()
+    await new Promise((resolve) => setTimeout(resolve, 20))
+  }
+  statistics.timed = true
+  guest.vcpu.run()
+  expect(statistics.types[0]!.handlerNs).toBe(0)
+})
+
 test('counts kicks and deadlines as intr', () => {
   using guest = createGuest(SPIN)
   guest.vcpu.run({ timeoutMs: 1 })

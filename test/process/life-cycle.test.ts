@@ -95,7 +95,10 @@ const mainRows: Row[] = [
   ...(/libtsan/.test(process.env.LD_PRELOAD ?? '') ? [] : [handlerSpinsRow]),
   ['handlerExits', 'none', exitCode(5), ready],
   ['handlerThrows', 'none', exitCode(1), ready],
+  ['handlerThrowsAlone', 'none', exitCode(1), ready],
 ]
+
+const fromHandler = ['ready', 'from the handler', 'exit 1', 'clean']
 
 const inWorkerRows: Row[] = [
   ...[
@@ -121,7 +124,8 @@ const inWorkerRows: Row[] = [
     [state, 'workerThrow', exitCode(0), ['ready', 'from the Worker', 'exit 1', 'clean']],
   ]),
   ['handlerExits', 'workerEnds', exitCode(0), ['ready', 'exit 5', 'clean']],
-  ['handlerThrows', 'workerThrow', exitCode(0), ['ready', 'from the handler', 'exit 1', 'clean']],
+  ['handlerThrows', 'workerFails', exitCode(0), fromHandler],
+  ['handlerThrowsAlone', 'workerFails', exitCode(0), fromHandler],
 ]
 
 function check(where: string, rows: Row[]) {
