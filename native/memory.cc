@@ -21,9 +21,11 @@ constexpr uint64_t k2M = uint64_t{1} << 21;
 constexpr uint64_t k1G = uint64_t{1} << 30;
 constexpr long kHugetlbMagic = 0x958458f6;
 
+constexpr uint32_t kFree = 8;
+
 // Their names need a newer libc than the oldest we build against.
 constexpr uint32_t kAllowedAdvice[] = {
-    8,   // MADV_FREE
+    kFree,
     10,  // MADV_DONTFORK
     11,  // MADV_DOFORK
     12,  // MADV_MERGEABLE
@@ -195,7 +197,14 @@ Ref<Region> Region::adopt_guest_memfd(int fd, uint64_t size, bool mapped) {
     errno = error;
     return {};
   }
-  return Ref<Region>::adopt(new Region(fd, size, std::move(mapping), Backing::kGuestMemfd));
+  auto region = Ref<Region>::adopt(new Region(fd, size, std::move(mapping), Backing::kGuestMemfd));
+  // Pages that are the guest's own raise SIGBUS here.
+  if (mapped && !region->guard(kPage)) {
+    int error = errno;
+    region.reset();
+    errno = error;
+  }
+  return region;
 }
 
 Result Region::punch_hole(uint64_t offset, uint64_t length) {
@@ -251,6 +260,12 @@ bool Region::waits_for_javascript(uint64_t offset, uint64_t length, pid_t owner)
   });
 }
 
+// Pages that may go at any later time would be missing, and brought back as they once were.
+bool Region::watched() {
+  std::lock_guard<std::mutex> lock(fault_mutex_);
+  return !userfaults_.empty();
+}
+
 bool Region::served_by_javascript(pid_t owner) {
   std::lock_guard<std::mutex> lock(fault_mutex_);
   return std::any_of(userfaults_.begin(), userfaults_.end(), [&](const Userfault* userfault) {
@@ -262,6 +277,7 @@ Result Region::advise(uint64_t offset, uint64_t length, uint32_t advice) {
   if (!has(offset, length)) return -EINVAL;
   for (uint32_t allowed : kAllowedAdvice) {
     if (advice != allowed) continue;
+    if (advice == kFree && watched()) return -EBUSY;
     Result result;
     do {
       result = or_errno(::madvise(data() + offset, length, static_cast<int>(advice)));

@@ -99,6 +99,7 @@ class Region final : public Object {
         mapping_(std::move(mapping)) {}
   ~Region() override;
   bool guard(uint64_t page);
+  bool watched();
 
   int fd_;
   uint64_t size_;

@@ -141,6 +141,7 @@ export type {
   XenHvmConfig,
   XenSharedInfo,
 } from './core/vm-xen.js'
+export { WorkingSet } from './core/working-set.js'
 export { type SunkWrite, WriteSink, type WriteSinkOptions } from './core/write-sink.js'
 export type { FirmwareBoot, FlatBoot, Image, KernelBoot, MachineBoot } from './machine/boot.js'
 export { MachineCrash, type VcpuReport } from './machine/crash.js'

@@ -50,9 +50,9 @@ export class GuestMemfd implements Disposable {
    * The memory as this process sees it, for accesses and as the `memory` of slots; undefined when it
    * was created without `GUEST_MEMFD_FLAG_MMAP`. Close what you get.
    *
-   * DANGER: only shared pages can be touched. An access to one that is private ends the process with
-   * SIGBUS, which nothing here can prevent: create it with `GUEST_MEMFD_FLAG_INIT_SHARED` too, and
-   * do not touch what you made private later.
+   * Only shared pages can be touched. One that is the guest's own is found to be zeros here, is
+   * private to this process from then on and counted ({@link GuestMemory.lostPages}): create it with
+   * `GUEST_MEMFD_FLAG_INIT_SHARED` too.
    *
    * @param gpa Where the accessors of the result shall find its first byte.
    */
@@ -62,7 +62,8 @@ export class GuestMemfd implements Disposable {
     if (this.flags % (2 * GUEST_MEMFD_FLAG_MMAP) < GUEST_MEMFD_FLAG_MMAP) return undefined
     const another = this.#native.findObject(this.#native.objectId(handle), KIND_REGION)
     if (another === null) throw closedError({ reason: 'guest_memfd' })
-    return GuestMemory.adopt(this.#native, gpa, this.size, another)
+    const range = { gpa, size: this.size }
+    return GuestMemory.fromGuestMemfds(this.#native, [range], () => another)
   }
 
   /**

@@ -6,7 +6,7 @@ import { MemoryAccess } from './memory-access.js'
 import { ADVICE } from './memory-options.js'
 import { type MemoryUsage, sumSmaps } from './memory-usage.js'
 import { type PageState, Residency } from './residency.js'
-import { integer, invalidArgType, outOfRange } from './validate.js'
+import { integer, invalidArgType, list, outOfRange } from './validate.js'
 
 const PAGE = 4096
 
@@ -43,6 +43,39 @@ export abstract class MemoryHost extends MemoryAccess {
     this.#eachPart(gpa, length, 'discard', (part) =>
       this.binding.discardRegion(part.handle, part.offset, part.length),
     )
+  }
+
+  /**
+   * Takes note of pages that the guest says it has no use for, as a balloon with free page reporting
+   * hears of them: their contents may be lost until they are written again. Anonymous memory loses
+   * them only when the host is short of memory (MADV_FREE), other kinds at once.
+   *
+   * What comes from a guest is not to be trusted: parts of pages, and what is not RAM, are left out.
+   *
+   * @returns How many bytes were taken note of.
+   * @throws KvmError what madvise(2) or fallocate(2) refuses.
+   */
+  hintFree(ranges: Iterable<{ readonly gpa: number; readonly size: number }>): number {
+    let bytes = 0
+    for (const { gpa, size } of list([...ranges], 'ranges')) {
+      const end = integer(gpa, 'gpa') + integer(size, 'size')
+      for (const ram of this.ranges) {
+        const from = Math.ceil(Math.max(gpa, ram.gpa) / PAGE) * PAGE
+        const to = Math.floor(Math.min(end, ram.gpa + ram.size) / PAGE) * PAGE
+        if (from >= to) continue
+        this.#release(from, to - from)
+        bytes += to - from
+      }
+    }
+    return bytes
+  }
+
+  #release(gpa: number, length: number): void {
+    for (const part of this.parts(gpa, length)) {
+      const { handle, offset } = part
+      if (this.binding.adviseRegion(handle, offset, part.length, ADVICE.free) === 0) continue
+      this.discard(part.gpa, part.length)
+    }
   }
 
   /**

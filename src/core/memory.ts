@@ -49,6 +49,8 @@ export interface MemoryRegion extends MemoryRange, MemoryOptions {}
 
 interface Region extends MemoryRange {
   readonly handle: Handle
+  /** A guest_memfd, which slots must be told. */
+  readonly guestMemfd?: boolean
 }
 
 /** A part of a region with the arrays that reach it. The arrays never leave this file. */
@@ -145,8 +147,8 @@ export class GuestMemory extends MemoryHost implements Disposable {
 
   /** What {@link GuestMemory.open} in another thread of the process takes; see {@link Vm.share}. */
   share(): SharedMemory {
-    const regions = this.regions.map(({ gpa, size, handle }) => {
-      return { gpa, size, region: this.#native.objectId(handle) }
+    const regions = this.regions.map(({ gpa, size, handle, guestMemfd = false }) => {
+      return { gpa, size, region: this.#native.objectId(handle), guestMemfd }
     })
     return { regions }
   }
@@ -163,17 +165,31 @@ export class GuestMemory extends MemoryHost implements Disposable {
   static open(shared: SharedMemory): GuestMemory {
     const native = binding()
     const regions = list(object(shared, 'shared').regions, 'shared.regions').map(
-      ({ gpa, size, region }, i) => {
+      ({ gpa, size, region, guestMemfd }, i) => {
         const handle = findObject(native, region, KIND_REGION, `shared.regions[${i}].region`)
-        return { gpa: integer(gpa, 'gpa'), size: integer(size, 'size', PAGE), handle }
+        const place = { gpa: integer(gpa, 'gpa'), size: integer(size, 'size', PAGE) }
+        return { ...place, handle, guestMemfd: guestMemfd === true }
       },
     )
     return new GuestMemory(native, regions)
   }
 
-  /** @internal Memory that was allocated elsewhere. */
-  static adopt(native: Binding, gpa: number, size: number, handle: Handle): GuestMemory {
-    return new GuestMemory(native, [{ gpa, size, handle }])
+  /** @internal Mapped guest_memfds: the next region's handle is `handle(size)`. */
+  static fromGuestMemfds(
+    native: Binding,
+    ranges: readonly MemoryRange[],
+    handle: (size: number) => Handle,
+  ): GuestMemory {
+    const regions: Region[] = []
+    try {
+      for (const { gpa, size } of checkedRanges(ranges)) {
+        regions.push({ gpa, size, handle: handle(size), guestMemfd: true })
+      }
+    } catch (error) {
+      for (const made of regions) native.close(made.handle)
+      throw error
+    }
+    return new GuestMemory(native, regions)
   }
 
   /** Where RAM is: ascending, not overlapping. */
@@ -511,6 +527,11 @@ function ofLength(length: number, make: () => Uint8Array): Uint8Array {
 
 interface CheckedRegion extends MemoryRange {
   readonly checked: CheckedOptions
+}
+
+/** Ranges without options. */
+function checkedRanges(ranges: readonly MemoryRange[]): MemoryRange[] {
+  return checkedLayout(ranges, {}, checkedOptions({}, 'options'))
 }
 
 function checkedLayout(

@@ -19,7 +19,7 @@ export interface SharedVcpu {
 
 /** Guest RAM, for {@link GuestMemory.open} in another thread. */
 export interface SharedMemory {
-  readonly regions: readonly { gpa: number; size: number; region: number }[]
+  readonly regions: readonly { gpa: number; size: number; region: number; guestMemfd?: boolean }[]
 }
 
 /** A handle, in this thread, on the live native object with that number. */

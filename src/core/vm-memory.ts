@@ -3,6 +3,8 @@
 import type { Handle } from '../binding.js'
 import {
   encodeKvmMemoryAttributes,
+  GUEST_MEMFD_FLAG_INIT_SHARED,
+  GUEST_MEMFD_FLAG_MMAP,
   KVM_CAP_GUEST_MEMFD,
   KVM_CAP_MEMORY_ATTRIBUTES,
   KVM_CAP_NR_MEMSLOTS,
@@ -10,9 +12,9 @@ import {
   KVM_MEM_GUEST_MEMFD,
   KVM_SET_MEMORY_ATTRIBUTES,
 } from '../uapi/index.js'
-import { KvmError, kvmError } from './errors.js'
+import { capabilityMissing, KvmError, kvmError } from './errors.js'
 import { GuestMemfd } from './guest-memfd.js'
-import { GuestMemory } from './memory.js'
+import { GuestMemory, type MemoryRange } from './memory.js'
 import { type MappedSlot, type MemorySlot, MemorySlots } from './memory-slots.js'
 import { integer, object, outOfRange, uint32 } from './validate.js'
 import { VmFile } from './vm-file.js'
@@ -187,11 +189,54 @@ export abstract class VmMemory extends VmFile {
   mapMemory(memory: GuestMemory, options: { firstSlot?: number; flags?: number } = {}): number {
     const { firstSlot = 0, flags = 0 } = object(options, 'options')
     let slot = integer(firstSlot, 'options.firstSlot', 0, 0xffff)
-    for (const { gpa, size } of GuestMemory.check(memory, 'memory').ranges) {
-      this.setUserMemoryRegion({ slot, flags, guestPhysAddr: gpa, memorySize: size, memory })
+    for (const { gpa, size, handle, guestMemfd } of GuestMemory.check(memory, 'memory').regions) {
+      if (guestMemfd) this.#mapGuestMemfd(slot, flags, gpa, size, handle)
+      else this.setUserMemoryRegion({ slot, flags, guestPhysAddr: gpa, memorySize: size, memory })
       slot++
     }
     return slot
+  }
+
+  #mapGuestMemfd(slot: number, flags: number, gpa: number, size: number, handle: Handle): void {
+    this.capabilities.require(KVM_CAP_USER_MEMORY2)
+    const all = withFlag(uint32(flags, 'options.flags'), KVM_MEM_GUEST_MEMFD)
+    const result = this.native.setUserMemoryRegion2(
+      this.handle,
+      slot,
+      all,
+      gpa,
+      size,
+      handle,
+      0,
+      handle,
+      0,
+    )
+    const request = { slot, flags: all, gpa, size }
+    if (result < 0) this.#refuse(result, 'KVM_SET_USER_MEMORY_REGION2', request, handle, 0)
+  }
+
+  /**
+   * Guest RAM of guest_memfds that belong to this VM and that this process sees as well: one of
+   * `layout` bytes at address 0, or one for each range. {@link mapMemory} knows what it is. It can
+   * be neither logged nor read-only, and no other VM can map it.
+   *
+   * @throws KvmError `ERR_KVM_CAP_MISSING` where the kernel has none that can be mapped and is
+   *   shared from the start (Linux 6.18).
+   */
+  createGuestMemory(layout: number | readonly MemoryRange[]): GuestMemory {
+    const flags = GUEST_MEMFD_FLAG_MMAP | GUEST_MEMFD_FLAG_INIT_SHARED
+    this.capabilities.require(KVM_CAP_GUEST_MEMFD)
+    const known = Math.max(0, this.checkExtension('KVM_CAP_GUEST_MEMFD_FLAGS'))
+    if ((known & flags) !== flags) {
+      const reason = 'guest_memfd can be had, but not mapped and shared'
+      throw capabilityMissing('KVM_CAP_GUEST_MEMFD_FLAGS', { reason })
+    }
+    const ranges = typeof layout === 'number' ? [{ gpa: 0, size: layout }] : layout
+    return GuestMemory.fromGuestMemfds(this.native, ranges, (size) => {
+      const handle = this.native.createGuestMemfd(this.handle, size, flags)
+      if (typeof handle !== 'number') return handle
+      throw kvmError(handle, { ioctl: 'KVM_CREATE_GUEST_MEMFD', size })
+    })
   }
 
   /**

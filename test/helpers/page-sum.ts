@@ -25,7 +25,6 @@ const code = (start: number, pages: number) => [
 ]
 
 export interface PageSum extends Disposable {
-  readonly kvm: Kvm
   readonly vm: Vm
   readonly vcpu: Vcpu
   /** Runs it on a thread of its own. */
@@ -35,9 +34,12 @@ export interface PageSum extends Disposable {
 }
 
 /** The guest's own pages, below {@link DATA}, must not be missing yet. */
-export function createPageSum(memory: GuestMemory, pages: number, ring: 0 | 3 = 0): PageSum {
-  const kvm = Kvm.open()
-  const vm = kvm.createVm()
+export function createPageSum(
+  memory: GuestMemory,
+  pages: number,
+  ring: 0 | 3 = 0,
+  vm: Vm = Kvm.open().createVm(),
+): PageSum {
   vm.mapMemory(memory)
   const vcpu = vm.createVcpu(0)
   memory.write(0x8000, Uint8Array.from(code(DATA, pages)))
@@ -48,7 +50,6 @@ export function createPageSum(memory: GuestMemory, pages: number, ring: 0 | 3 = 
     return exit.value64
   }
   return {
-    kvm,
     vm,
     vcpu,
     runHere: () => sumOf(vcpu.run()),
@@ -63,7 +64,7 @@ export function createPageSum(memory: GuestMemory, pages: number, ring: 0 | 3 = 
       return sum
     },
     [Symbol.dispose]() {
-      for (const part of [vcpu, vm, kvm]) part.close()
+      for (const part of [vcpu, vm, vm.kvm]) part.close()
     },
   }
 }
