@@ -67,6 +67,7 @@ const valid: Record<string, () => unknown[]> = {
     { slot: 0, guestPhysAddr: 0, memorySize: 0x1000, memory: open.memory },
   ],
   createGuestMemfd: () => [0x1000],
+  createGuestMemory: () => [0x1000],
   setMemoryAttributes: () => [{ address: 0, size: 0x1000, attributes: 0 }],
   getDirtyLog: () => [0],
   clearDirtyLog: () => [{ slot: 0, firstPage: 0, pageCount: 64, bitmap: new Uint8Array(8) }],
