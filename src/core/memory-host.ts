@@ -6,7 +6,7 @@ import { MemoryAccess } from './memory-access.js'
 import { ADVICE } from './memory-options.js'
 import { type MemoryUsage, sumSmaps } from './memory-usage.js'
 import { type PageState, Residency } from './residency.js'
-import { integer, invalidArgType, list, outOfRange } from './validate.js'
+import { integer, invalidArgType, list, object, outOfRange } from './validate.js'
 
 const PAGE = 4096
 
@@ -55,9 +55,10 @@ export abstract class MemoryHost extends MemoryAccess {
    * @returns How many bytes were taken note of.
    * @throws KvmError what madvise(2) or fallocate(2) refuses.
    */
-  hintFree(ranges: Iterable<{ readonly gpa: number; readonly size: number }>): number {
+  hintFree(ranges: readonly { readonly gpa: number; readonly size: number }[]): number {
     let bytes = 0
-    for (const { gpa, size } of list([...ranges], 'ranges')) {
+    for (const range of list(ranges, 'ranges')) {
+      const { gpa, size } = object(range, 'ranges[]')
       const end = integer(gpa, 'gpa') + integer(size, 'size')
       for (const ram of this.ranges) {
         const from = Math.ceil(Math.max(gpa, ram.gpa) / PAGE) * PAGE

@@ -1,7 +1,7 @@
 // Which pages a guest has used lately, from what was seen interval by interval.
 
 import type { MemoryRange } from './memory.js'
-import { integer, outOfRange } from './validate.js'
+import { integer, list, outOfRange } from './validate.js'
 
 const PAGE = 4096
 
@@ -15,9 +15,9 @@ export class WorkingSet {
   #interval = 0
 
   /** Ends an interval in which these ranges were used. */
-  add(ranges: Iterable<MemoryRange>): void {
+  add(ranges: readonly MemoryRange[]): void {
     this.#interval++
-    for (const { gpa, size } of ranges) {
+    for (const { gpa, size } of list(ranges, 'ranges')) {
       const end = (integer(gpa, 'gpa') + integer(size, 'size')) / PAGE
       for (let page = Math.floor(gpa / PAGE); page < end; page++) {
         this.#last.set(page, this.#interval)
