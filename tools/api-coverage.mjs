@@ -133,7 +133,8 @@ function page(all) {
 Every request of the KVM API on x86-64 (Linux 7.3), on each kind of file that takes it: the method that
 makes exactly this request, the tests that issue it, and where a kernel answered it when the tests ran
 under \`strace\` (${kernels.join('; ') || 'not traced yet'}). "Refused" means that no kernel of these does
-it; the refusal is tested.
+it; the refusal is tested. Renewed by \`node tools/trace-ioctls.mjs host -- npx vitest run --project kvm\` and
+\`npm run test:lab:kvm -- --trace\`.
 
 | | of ${live.length} |
 |---|---|

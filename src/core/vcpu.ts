@@ -217,6 +217,8 @@ export class Vcpu extends VcpuThreads {
   /**
    * Makes this vCPU what {@link saveState} saw. It must be one that has not run yet, in a VM with the
    * same interrupt controllers, enabled capabilities and guest RAM in place: some MSRs point there.
+   * KVM lets a one-shot APIC timer that was over fire once more, since it cannot tell whether its
+   * interrupt had been taken.
    *
    * @throws KvmError naming the first part that this host refuses; the vCPU is then of no more use.
    */

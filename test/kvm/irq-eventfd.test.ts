@@ -127,7 +127,7 @@ describe('the event loop', () => {
   const output = (code: string) =>
     execFileSync(process.execPath, ['--input-type=module', '-e', code], {
       encoding: 'utf8',
-      timeout: 60_000,
+      timeout: 100_000,
     })
 
   test('ends although an unreferenced eventfd is listened to', () => {

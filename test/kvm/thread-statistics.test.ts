@@ -14,11 +14,14 @@ test('counts exits by type, those that the table answers too', () => {
   vm.answerPio(0x10, 1, { write: 'ignore' })
   while (vcpu.run().type !== 'hlt');
   const untimed = { guestNs: 0, handlerNs: 0 }
-  expect(vcpu.statistics.types).toEqual([
+  // A machine so slow that it takes more than a slice has ended ones as well.
+  const { types, total } = vcpu.statistics
+  const sliced = types.find(({ type }) => type === 'intr')?.count ?? 0
+  expect(types.filter(({ type }) => type !== 'intr')).toEqual([
     { type: 'io', count: 11, answered: 10, ...untimed },
     { type: 'hlt', count: 1, answered: 0, ...untimed },
   ])
-  expect(vcpu.statistics.total).toBe(12)
+  expect(total).toBe(12 + sliced)
 })
 
 test('counts nothing while it is told not to', () => {
