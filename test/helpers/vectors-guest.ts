@@ -1,7 +1,8 @@
 // Runs the guest of guests/vectors.S: long mode, ring 0, a handler for every vector.
 
 import { GuestMemory, Kvm, type Vcpu, type Vm } from '../../src/index.js'
-import { encodeMsi, findCpuidEntry, LapicState } from '../../src/x86/index.js'
+import type { KvmCpuidEntry2 } from '../../src/uapi/index.js'
+import { encodeMsi, findCpuidEntry, isAmdCpuid, LapicState } from '../../src/x86/index.js'
 import { enterLongMode } from './guest.js'
 import { image, layout } from './guests/vectors.js'
 
@@ -17,10 +18,17 @@ const REPORT_PORT = 0x500
 const DONE_PORT = 0x504
 const STUB_SIZE = 16
 const HANDLER = 12
+const AMD = 20
+const SKIPPED = 24
+const WOKEN = 28
 
-/** How the handlers acknowledge. */
-export type Eoi = 'none' | 'pic' | 'xapic' | 'x2apic' | 'pic+xapic'
-const EOI: Record<Eoi, number> = { none: 0, x2apic: 2, xapic: 4, pic: 8, 'pic+xapic': 12 }
+/** How the handlers acknowledge; `pv`: to the x2APIC, where KVM does not say that it need not be. */
+export type Eoi = 'none' | 'pic' | 'xapic' | 'x2apic' | 'pic+xapic' | 'pv'
+const EOI: Record<Eoi, number> = { none: 0, x2apic: 2, xapic: 4, pic: 8, 'pic+xapic': 12, pv: 18 }
+
+/** Where KVM says so, when MSR_KVM_PV_EOI_EN names it. */
+export const PV_EOI = 0x2_8000
+const HYPERCALLS = 0x3_0000
 
 /** One thing that the guest does before it sleeps. */
 export type Operation = readonly [code: number, a: number, b: number | bigint]
@@ -36,6 +44,13 @@ export const waitForProcessors = (count: number): Operation => [6, 0, count]
 export const done = (): Operation => [7, 0, 0]
 /** Never sleeps but computes. */
 export const spin = (): Operation => [8, 0, 0]
+
+/** Calls KVM, by the instruction of the host's CPU. See {@link VectorsGuest.hypercallResult}. */
+export const hypercall = (index: number, number: number): Operation => [
+  9,
+  number,
+  HYPERCALLS + index * 64,
+]
 
 /** Both PICs on vectors 0x20-0x2f, everything unmasked. */
 export const initPics = (): Operation[] => [
@@ -73,6 +88,10 @@ export interface VectorsOptions {
   /** Whether each interrupt exits, with its vector, before it is acknowledged. Default true. */
   report?: boolean
   script?: readonly Operation[]
+  /** Arguments of the hypercalls, by the index of {@link hypercall}. */
+  hypercalls?: readonly (readonly bigint[])[]
+  /** Changes CPUID before the vCPUs get it. */
+  cpuid?: (table: KvmCpuidEntry2[]) => void
   /** Called with the fresh VM, before its first vCPU. */
   prepare?: (vm: Vm) => void
 }
@@ -83,17 +102,24 @@ export class VectorsGuest implements Disposable {
   readonly vm: Vm
   readonly memory: GuestMemory
   readonly vcpus: Vcpu[] = []
+  readonly #cpuid: VectorsOptions['cpuid']
 
   constructor(options: VectorsOptions = {}) {
     const { irqchip = 'whole', pit = false, eoi = 'x2apic', report = true, script = [] } = options
     this.vm = this.kvm.createVm()
     this.memory = GuestMemory.create(MEMORY_SIZE)
     this.vm.mapMemory(this.memory)
+    this.#cpuid = options.cpuid
     options.prepare?.(this.vm)
     if (irqchip === 'whole') this.vm.createIrqchip()
     if (irqchip === 'split') this.vm.enableCap('KVM_CAP_SPLIT_IRQCHIP', { routes: 24 })
     if (pit) this.vm.createPit2()
     this.#load(EOI[eoi] + (report ? 1 : 0), script)
+    options.hypercalls?.forEach((args, index) => {
+      args.forEach((arg, i) => {
+        this.memory.writeU64(HYPERCALLS + index * 64 + i * 8, arg)
+      })
+    })
     const vcpu = this.addVcpu(0)
     enterLongMode(vcpu, this.memory, 0)
     this.#mapDevices()
@@ -107,6 +133,8 @@ export class VectorsGuest implements Disposable {
     const features = findCpuidEntry(table, 1)!
     // What KVM's LAPIC has, whatever the host's: x2APIC, TSC deadlines.
     features.ecx = (features.ecx | (1 << 21) | (1 << 24)) >>> 0
+    this.#cpuid?.(table)
+    this.memory.writeU32(layout.parameters + AMD, isAmdCpuid(table) ? 1 : 0)
     vcpu.setCpuid2(table)
     this.vcpus.push(vcpu)
     return vcpu
@@ -160,6 +188,21 @@ export class VectorsGuest implements Disposable {
     return this.memory.readU32(layout.parameters + 4)
   }
 
+  /** EOIs that KVM did not need. */
+  get skippedEois(): number {
+    return this.memory.readU32(layout.parameters + SKIPPED)
+  }
+
+  /** How often a processor was woken from its sleep. */
+  get woken(): number {
+    return this.memory.readU32(layout.parameters + WOKEN)
+  }
+
+  /** What a hypercall returned. */
+  hypercallResult(index: number): bigint {
+    return BigInt.asIntN(64, this.memory.readU64(HYPERCALLS + index * 64 + 32))
+  }
+
   /** Runs to the guest's next {@link done}. */
   untilDone(): void {
     this.#until(DONE_PORT)
@@ -193,6 +236,17 @@ export class VectorsGuest implements Disposable {
 
 function describe(exit: { type: string }): string {
   return JSON.stringify(exit, (_, value) => (typeof value === 'bigint' ? `${value}` : value))
+}
+
+let called: boolean | undefined
+
+/** Whether a hypercall from ring 0 comes back: on an engine that emulates ring 0 it was seen not to. */
+export function hypercallsWork(): boolean {
+  if (called !== undefined) return called
+  const VAPIC_POLL_IRQ = 1
+  using guest = new VectorsGuest({ script: [hypercall(0, VAPIC_POLL_IRQ), done()] })
+  called = guest.vcpu.run({ timeoutMs: 1000 }).type === 'io' && guest.hypercallResult(0) === 0n
+  return called
 }
 
 let inService: boolean | undefined

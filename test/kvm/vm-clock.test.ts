@@ -35,11 +35,11 @@ test('what was read can be written, and the clock never falls behind it', () => 
   expect(vm.getClock().clock).toBeGreaterThanOrEqual(before.clock)
 })
 
-test('with the wall time of the reading, the clock is advanced by what passed since', () => {
+test('with the wall time of the reading, the clock is advanced by what passed since', (context) => {
   const before = vm.getClock()
   if ((before.flags & KVM_CLOCK_REALTIME) === 0) {
     expect(before.realtime).toBe(0n)
-    return
+    context.skip('KVM_GET_CLOCK gives no wall time here: the host’s clock is not its TSC')
   }
   const hour = 3_600_000_000_000n
   vm.setClock({ ...before, realtime: before.realtime - hour })

@@ -17,6 +17,8 @@
 .set EOI_X2APIC, 2
 .set EOI_XAPIC, 4
 .set EOI_PIC, 8
+.set EOI_PV, 16
+.set PV_EOI, 0x28000                # where KVM says that no EOI is needed
 
 # ---- application processors: real mode, CS:IP = 0900:0000 ----
 .code16
@@ -99,9 +101,12 @@ next:
     je done
     cmp ebx, 8
     je spin
+    cmp ebx, 9
+    je hypercall
 sleep:
     sti
     hlt
+    lock inc dword ptr [woken]
     jmp sleep
 write_msr:
     wrmsr
@@ -126,6 +131,22 @@ deadline:                           # b TSC cycles from now
     shr rdx, 32
     mov ecx, 0x6e0                  # IA32_TSC_DEADLINE
     wrmsr
+    jmp next
+hypercall:                          # a: number, b: four arguments, then room for the result
+    mov r8, rsi
+    mov r9, [rsi - 8]
+    mov eax, ecx
+    mov rbx, [r9]
+    mov rcx, [r9 + 8]
+    mov rdx, [r9 + 16]
+    mov rsi, [r9 + 24]
+    cmp dword ptr [amd], 0
+    jne 1f
+    .byte 0x0f, 0x01, 0xc1          # vmcall
+    jmp 2f
+1:  .byte 0x0f, 0x01, 0xd9          # vmmcall
+2:  mov [r9 + 32], rax
+    mov rsi, r8
     jmp next
 wait_online:
     pause
@@ -164,6 +185,13 @@ acknowledge:
     cmp ebx, 0x20                   # NMI and exceptions have no EOI
     jb leave
     mov eax, [flags]
+    test eax, EOI_PV
+    jz pic
+    lock btr dword ptr [PV_EOI], 0
+    jnc pic
+    lock inc dword ptr [skipped]
+    jmp leave
+pic:
     test eax, EOI_PIC
     jz xapic
     mov al, 0x20
@@ -209,3 +237,6 @@ online:   .long 0                   # application processors that sleep
 spun:     .long 0
 handler:  .long interrupt
 boot_cr3: .long 0
+amd:      .long 0                   # VMMCALL, not VMCALL
+skipped:  .long 0                   # EOIs that KVM did not need
+woken:    .long 0                   # ends of HLT
