@@ -10,17 +10,10 @@ import type { CpuidFeatureName } from '../x86/cpuid-features.js'
 import { CpuidTable } from '../x86/cpuid-table.js'
 import { EFER } from '../x86/efer.js'
 import { MSR, type MsrName } from '../x86/msr.js'
-import { PageTableBuilder } from '../x86/page-table-builder.js'
 import type { PhysicalMemory } from '../x86/physical-memory.js'
 import { realModeSegment, unusableSegment } from '../x86/segment.js'
-import {
-  codeSegment,
-  dataSegment,
-  taskSegment,
-  writeGdt,
-  writeTss,
-  writeVectors,
-} from './descriptors.js'
+import { codeSegment, dataSegment, taskSegment } from './descriptors.js'
+import { type GuestImage, imageOf } from './guest-image.js'
 import * as layout from './layout.js'
 import { controlRegisters, type Mode, type ModeName, type Ring } from './modes.js'
 import { UnsupportedModeError } from './unsupported.js'
@@ -75,48 +68,43 @@ export function prepareVcpu(
   ram: PhysicalMemory & { readonly size: number },
   mode: Mode,
   options: GuestOptions,
-): PageTableBuilder | undefined {
+): void {
   setCpuid(vcpu, options)
+  const image = imageOf(mode, ram.size)
+  ram.write(0, image.bytes)
   const sregs = vcpu.getSregs()
-  const pages = pageTables(ram, mode)
-  const wanted = { ...sregs, ...specialRegisters(sregs, ram, mode, options, pages) }
-  enterMode(vcpu, wanted, options)
+  enterMode(vcpu, { ...sregs, ...specialRegisters(sregs, mode, options, image) }, options)
   if (options.xcr0 !== undefined) vcpu.setXcrs([{ xcr: 0, value: options.xcr0 }])
   const msrs = Object.entries(options.msrs ?? {}) as [MsrName, bigint][]
   if (msrs.length > 0) vcpu.setMsrs(msrs.map(([name, data]) => ({ index: MSR[name], data })))
-  return pages
 }
 
+/** What KVM supports does not change while it is loaded. */
+let supported: CpuidTable | undefined
+
 function setCpuid(vcpu: Vcpu, { cpuid = {} }: GuestOptions): void {
-  const table = new CpuidTable(vcpu.vm.kvm.getSupportedCpuid())
+  supported ??= new CpuidTable(vcpu.vm.kvm.getSupportedCpuid())
+  const table = supported.clone()
   for (const [name, on] of Object.entries(cpuid)) table.set(name, on)
   vcpu.setCpuid2(table.entries)
 }
 
 function specialRegisters(
   sregs: KvmSregs,
-  ram: PhysicalMemory & { readonly size: number },
   mode: Mode,
   options: GuestOptions,
-  pages: PageTableBuilder | undefined,
+  { gdtLimit, idtLimit, paging }: GuestImage,
 ): Partial<KvmSregs> {
-  const idt = {
-    base: BigInt(mode.protected ? layout.IDT : layout.IVT),
-    limit: writeVectors(ram, mode),
-  }
   const segments = mode.protected
     ? protectedSegments(mode, options.ring ?? 0)
     : realSegments(options.mode === 'unreal')
-  const gdt = { base: BigInt(layout.GDT), limit: writeGdt(ram, mode) }
-  writeTss(ram, mode)
   const control = controlRegisters(mode)
-  const paging = pages?.registers() ?? { cr0: 0n, cr3: 0n, cr4: 0n, efer: 0n }
   const cr4 =
     control.cr4 | paging.cr4 | (options.xcr0 === undefined ? 0n : flagBits(CR4, 'OSXSAVE'))
   return {
     ...segments,
-    gdt: { ...sregs.gdt, ...gdt },
-    idt: { ...sregs.idt, ...idt },
+    gdt: { ...sregs.gdt, base: BigInt(layout.GDT), limit: gdtLimit },
+    idt: { ...sregs.idt, base: BigInt(mode.protected ? layout.IDT : layout.IVT), limit: idtLimit },
     cr0: withFlags('cr0', CR0, control.cr0 | paging.cr0, options.cr0),
     cr3: paging.cr3,
     cr4: withFlags('cr4', CR4, cr4, options.cr4),
@@ -143,18 +131,6 @@ function realSegments(unreal: boolean): Partial<KvmSregs> {
   const data = unreal ? { ...plain, limit: 0xffff_ffff, g: 1 } : plain
   const cs = realModeSegment(0, 'code')
   return { cs, ds: data, es: data, fs: data, gs: data, ss: plain } as Partial<KvmSregs>
-}
-
-/** RAM mapped to its own addresses for every ring: by small pages, so that each has rights of its own. */
-function pageTables(ram: PhysicalMemory & { readonly size: number }, { paging }: Mode) {
-  if (paging === undefined) return undefined
-  const tables = new PageTableBuilder(ram, {
-    mode: paging,
-    gpa: layout.TABLES,
-    size: layout.TABLES_SIZE,
-    maxPageSize: 4096,
-  })
-  return tables.map(0n, 0, ram.size, { user: true })
 }
 
 /** Some KVMs refuse the registers of a mode that their engine lacks, others do not keep them. */

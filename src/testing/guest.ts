@@ -4,7 +4,7 @@
 import type { Exit } from '../core/exits.js'
 import { Kvm } from '../core/kvm.js'
 import { GuestMemory } from '../core/memory.js'
-import type { VcpuState } from '../core/state-vcpu.js'
+import type { SyncRegs } from '../core/sync-regs.js'
 import type { Vcpu } from '../core/vcpu.js'
 import type { Vm } from '../core/vm.js'
 import type { KvmRegs, KvmSregs } from '../uapi/index.js'
@@ -15,11 +15,13 @@ import { asm, type Source } from './assembler/asm.js'
 import { assemble } from './assembler/assemble.js'
 import type { Program } from './assembler/program.js'
 import { vectorAt, writeGate } from './descriptors.js'
+import { mapRam } from './guest-image.js'
 import { type GuestOptions, prepareVcpu } from './guest-set-up.js'
 import * as layout from './layout.js'
 import { registerMatchers } from './matchers.js'
 import { MODES, type Mode, type ModeName } from './modes.js'
 import { copyExit, type ExitFields, type Outcome, type Raised } from './outcome.js'
+import { Pristine } from './pristine.js'
 
 /** What may be said of one run. */
 export interface RunGuestOptions {
@@ -39,6 +41,16 @@ const REPORT = asm`out ${layout.PORT_VALUE}, eax`
 /** Bit 1 is always set. */
 const RFLAGS = 2n
 
+/** One instruction of {@link TestGuest.step}. */
+export interface Step {
+  /** Linear address of the instruction. */
+  readonly rip: bigint
+  /** The statement of the source; undefined outside of it, as in a handler. */
+  readonly text: string | undefined
+  /** General registers behind it. */
+  readonly regs: KvmRegs
+}
+
 /**
  * A VM of one vCPU, ready to run code in the mode that was asked for.
  *
@@ -54,8 +66,6 @@ export class TestGuest implements Disposable {
   readonly vcpu: Vcpu
   /** RAM at guest-physical address 0; linear addresses are the same, unless the test maps others. */
   readonly memory: GuestMemory
-  /** The page tables, undefined where the mode has none. What is changed lasts until a reset. */
-  readonly pages: PageTableBuilder | undefined
   readonly mode: ModeName
   readonly options: Readonly<GuestOptions>
   /** Linear addresses: of the code, of a page for the test's use, and of the top of the stack. */
@@ -69,9 +79,10 @@ export class TestGuest implements Disposable {
   }
 
   readonly #programs = new Map<string, Program>()
-  readonly #sync
-  #pristine: { state: VcpuState; sregs: KvmSregs; ram: Uint8Array } | undefined
+  readonly #sync: SyncRegs
+  readonly #pristine: Pristine
   #handlers = layout.CODE_END
+  #pages: PageTableBuilder | undefined
   #program: Program | undefined
   #values: number[] = []
 
@@ -86,9 +97,9 @@ export class TestGuest implements Disposable {
       this.memory = GuestMemory.create(Math.max(options.memory ?? 0, layout.RAM_SIZE))
       this.vm.mapMemory(this.memory)
       this.vcpu = this.vm.createVcpu(0)
-      this.pages = prepareVcpu(this.vcpu, this.memory, this.#mode, options)
-      this.#sync = this.vcpu.enableSyncRegs({ regs: true, sregs: true })
-      this.#keepPristine()
+      prepareVcpu(this.vcpu, this.memory, this.#mode, options)
+      this.#sync = this.vcpu.enableSyncRegs()
+      this.#pristine = new Pristine(this.vcpu, this.memory, options.irqchip === 'kernel')
     } catch (error) {
       this.close()
       throw error
@@ -97,11 +108,6 @@ export class TestGuest implements Disposable {
 
   get #mode(): Mode {
     return MODES[this.mode]
-  }
-
-  #keepPristine(): void {
-    const ram = this.memory.read(0, this.memory.size)
-    this.#pristine = { state: this.vcpu.saveState(), sregs: this.vcpu.getSregs(), ram }
   }
 
   /** Source that ends a run, which then is `done`. It stands behind every program by itself. */
@@ -133,15 +139,47 @@ export class TestGuest implements Disposable {
 
   /** Puts the code at its place and runs it from its first instruction to its end. */
   run(source: Source, options: RunGuestOptions = {}): Outcome {
+    const program = this.#begin(source, options)
+    return this.#continue(program, options)
+  }
+
+  /**
+   * Runs the code one instruction at a time, with KVM's single-stepping; gives the outcome in the
+   * end. What the code sends by {@link report} and where it faults is seen as in {@link run}.
+   *
+   * ```ts
+   * for (const { rip, text, regs } of g.step(asm`mov eax, 1; add eax, 2`)) console.log(rip, text)
+   * ```
+   *
+   * @ioctl KVM_SET_GUEST_DEBUG
+   * @capability KVM_CAP_SET_GUEST_DEBUG
+   */
+  *step(source: Source, options: RunGuestOptions = {}): Generator<Step, Outcome, void> {
+    const program = this.#begin(source, options)
+    this.vcpu.debugGuest({ singleStep: true })
+    try {
+      for (let { rip } = this.vcpu.getRegs(); ; ) {
+        const outcome = this.#continue(program, options)
+        const regs = this.#sync.getRegs()
+        yield { rip, text: program.sourceAt(rip), regs }
+        if (outcome.exit?.type !== 'debug') return outcome
+        rip = regs.rip
+      }
+    } finally {
+      this.vcpu.debugGuest()
+    }
+  }
+
+  #begin(source: Source, options: RunGuestOptions): Program {
     const program = this.assemble(source)
     this.#program = program
     this.memory.write(layout.CODE, program.bytes)
     this.#values = []
     this.#finishInstruction()
     const start = { rsp: this.stack, rip: this.code, rflags: RFLAGS }
-    this.#sync!.setRegs({ ...ZERO, ...start, ...options.regs })
-    this.#sync!.setSregs({ ...this.#pristine!.sregs, ...options.sregs })
-    return this.#continue(program, options)
+    this.vcpu.setSregs({ ...this.#pristine.sregs, ...options.sregs })
+    this.vcpu.setRegs({ ...ZERO, ...start, ...options.regs })
+    return program
   }
 
   /** Goes on after an {@link Outcome} of the kind `exit` or `timeout`. */
@@ -170,9 +208,15 @@ export class TestGuest implements Disposable {
     this.#handlers += program.bytes.length
   }
 
+  /** The page tables, undefined where the mode has none. What is changed lasts until a reset. */
+  get pages(): PageTableBuilder | undefined {
+    this.#pages ??= mapRam(this.memory, this.#mode, this.memory.size)
+    return this.#pages
+  }
+
   /** Where the entry lies that maps the page, and what it holds; undefined where nothing is mapped. */
   pageEntry(linear: bigint): { gpa: number; entry: bigint } | undefined {
-    const walk = walkPageTables(this.memory, this.#pristine!.sregs, linear)
+    const walk = walkPageTables(this.memory, this.#pristine.sregs, linear)
     const last = walk.levels.at(-1)
     return walk.fault || !last ? undefined : { gpa: last.entryGpa, entry: last.entry }
   }
@@ -187,10 +231,9 @@ export class TestGuest implements Disposable {
 
   /** RAM and registers become what they were when the guest was made. */
   reset(): void {
-    const { state, ram } = this.#pristine!
     this.#finishInstruction()
-    this.memory.write(0, ram)
-    this.vcpu.restoreState(state)
+    this.#pristine.restore()
+    this.#pages = undefined
     this.#handlers = layout.CODE_END
     this.#program = undefined
   }
@@ -227,18 +270,18 @@ export class TestGuest implements Disposable {
     program: Program,
     { raised, exit }: { raised?: Raised; exit?: ExitFields },
   ): Outcome {
-    const at = this.#sync!.getRegs()
+    const at = this.#sync.getRegs()
     const regs = raised
       ? { ...at, rip: raised.rip, rflags: raised.rflags, rsp: raised.rsp ?? at.rsp }
       : at
-    const sregs = this.#sync!.getSregs()
+    const sregs = this.#sync.getSregs()
     return { kind, raised, exit, regs, sregs, values: this.#values, program }
   }
 
   /** Reads the frame that the processor pushed for the entry point where the vCPU stands. */
   #raised(): Raised {
-    const { rip, rsp } = this.#sync!.getRegs()
-    const sregs = this.#sync!.getSregs()
+    const { rip, rsp } = this.#sync.getRegs()
+    const sregs = this.#sync.getSregs()
     const vector = vectorAt(rip)!
     const { long, protected: isProtected } = this.#mode
     const size = long ? 8 : isProtected ? 4 : 2

@@ -123,6 +123,22 @@ test('a reset leaves nothing of what ran before', async () => {
   expect(timeless(after)).toEqual(timeless(before))
 })
 
+test('code runs step by step', async (t) => {
+  requires(t, 'KVM_CAP_SET_GUEST_DEBUG')
+  using g = await guest()
+  const steps = []
+  for await (const { rip, text, regs } of g.step(asm`mov eax, 1; add eax, 2; nop; ud2`)) {
+    steps.push([Number(rip - g.code), text, Number(regs.rax)])
+  }
+  expect(steps).toEqual([
+    [0, 'mov eax, 1', 1],
+    [5, 'add eax, 2', 3],
+    [8, 'nop', 3],
+    [9, 'ud2', 3],
+  ])
+  expect(g.run(asm`mov eax, 4`)).toMatchCpuState({ rax: 4n })
+})
+
 test('code that is too long is refused', async () => {
   using g = await guest()
   expect(() => g.run(asm`space 20000`)).toThrow('there are 16384')

@@ -1,0 +1,56 @@
+// The low RAM of a test guest: vectors, descriptors, page tables. Guests of one mode and size begin
+// with the same bytes, so these are made once.
+
+import { BufferMemory } from '../x86/buffer-memory.js'
+import { PageTableBuilder, type PagingRegisterBits } from '../x86/page-table-builder.js'
+import type { PhysicalMemory } from '../x86/physical-memory.js'
+import { writeGdt, writeTss, writeVectors } from './descriptors.js'
+import * as layout from './layout.js'
+import type { Mode } from './modes.js'
+
+/** What a guest's RAM begins with. */
+export interface GuestImage {
+  /** From guest-physical address 0. */
+  readonly bytes: Uint8Array
+  readonly gdtLimit: number
+  readonly idtLimit: number
+  readonly paging: PagingRegisterBits
+}
+
+const images = new Map<Mode, Map<number, GuestImage>>()
+
+/** The image for guests of that mode with so many bytes of RAM. */
+export function imageOf(mode: Mode, ramSize: number): GuestImage {
+  const bySize = images.get(mode) ?? new Map<number, GuestImage>()
+  images.set(mode, bySize)
+  const image = bySize.get(ramSize) ?? makeImage(mode, ramSize)
+  bySize.set(ramSize, image)
+  return image
+}
+
+function makeImage(mode: Mode, ramSize: number): GuestImage {
+  const bytes = new Uint8Array(layout.TABLES + layout.TABLES_SIZE)
+  const ram = new BufferMemory([{ gpa: 0, bytes }])
+  const idtLimit = writeVectors(ram, mode)
+  const gdtLimit = writeGdt(ram, mode)
+  writeTss(ram, mode)
+  const paging = mapRam(ram, mode, ramSize)?.registers()
+  const none = { cr0: 0n, cr3: 0n, cr4: 0n, efer: 0n }
+  return { bytes, gdtLimit, idtLimit, paging: paging ?? none }
+}
+
+/** RAM mapped to its own addresses for every ring: by small pages, so that each has its own rights. */
+export function mapRam(
+  ram: PhysicalMemory,
+  { paging }: Mode,
+  size: number,
+): PageTableBuilder | undefined {
+  if (paging === undefined) return undefined
+  const tables = new PageTableBuilder(ram, {
+    mode: paging,
+    gpa: layout.TABLES,
+    size: layout.TABLES_SIZE,
+    maxPageSize: 4096,
+  })
+  return tables.map(0n, 0, size, { user: true })
+}

@@ -1,0 +1,81 @@
+// What a guest was when it was made, for going back to it quickly: only what guest code can change.
+
+import type { GuestMemory } from '../core/memory.js'
+import { readMsrs } from '../core/state-msrs.js'
+import type { Vcpu } from '../core/vcpu.js'
+import type { MsrEntry } from '../core/vcpu-msrs.js'
+import type { KvmSregs } from '../uapi/index.js'
+
+/** Time goes on over a reset. */
+const IA32_TSC = 0x10
+
+/** MSRs that exist; the same for every vCPU of this host, and to find out takes many tries. */
+let msrIndices: readonly number[] | undefined
+
+function currentMsrs(vcpu: Vcpu): MsrEntry[] {
+  msrIndices ??= readMsrs(vcpu)
+    .map(({ index }) => index)
+    .filter((index) => index !== IA32_TSC)
+  return vcpu.getMsrs(msrIndices)
+}
+
+/** A guest's state at its beginning. */
+export class Pristine {
+  readonly sregs: KvmSregs
+  readonly #vcpu: Vcpu
+  readonly #memory: GuestMemory
+  readonly #ram
+  readonly #regs
+  readonly #msrs
+  readonly #xsave
+  readonly #xcrs
+  readonly #debugregs
+  readonly #events
+  readonly #interrupts
+
+  constructor(vcpu: Vcpu, memory: GuestMemory, kernelIrqchip: boolean) {
+    this.#vcpu = vcpu
+    this.#memory = memory
+    this.#ram = memory.read(0, memory.size)
+    this.#regs = vcpu.getRegs()
+    this.sregs = vcpu.getSregs()
+    this.#msrs = currentMsrs(vcpu)
+    this.#xsave = vcpu.getXsave()
+    this.#xcrs = vcpu.getXcrs()
+    this.#debugregs = vcpu.getDebugregs()
+    this.#events = vcpu.getVcpuEvents()
+    this.#interrupts = kernelIrqchip
+      ? {
+          mpState: vcpu.getMpState(),
+          lapic: vcpu.getLapic(),
+          chips: [0, 1, 2].map((chip) => vcpu.vm.getIrqchip(chip)),
+        }
+      : undefined
+  }
+
+  /** Brings it back. */
+  restore(): void {
+    const vcpu = this.#vcpu
+    this.#memory.write(0, this.#ram)
+    vcpu.setRegs(this.#regs)
+    vcpu.setVcpuEvents(this.#events)
+    // ORDER: the APIC base says how the LAPIC's registers are read, and MSRs come after both.
+    vcpu.setSregs(this.sregs)
+    if (this.#interrupts !== undefined) {
+      for (const chip of this.#interrupts.chips) vcpu.vm.setIrqchip(chip)
+      vcpu.setLapic(this.#interrupts.lapic)
+      vcpu.setMpState(this.#interrupts.mpState)
+    }
+    vcpu.setXcrs(this.#xcrs)
+    vcpu.setXsave(this.#xsave)
+    vcpu.setDebugregs(this.#debugregs)
+    this.#restoreMsrs()
+  }
+
+  /** KVM refuses some of its MSRs even with the value that they have: only others are written. */
+  #restoreMsrs(): void {
+    const now = currentMsrs(this.#vcpu)
+    const changed = this.#msrs.filter(({ data }, i) => data !== now[i]!.data)
+    if (changed.length > 0) this.#vcpu.setMsrs(changed)
+  }
+}
