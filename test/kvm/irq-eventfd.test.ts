@@ -2,9 +2,11 @@
 
 import { execFileSync } from 'node:child_process'
 import { afterEach, describe, expect, test } from 'vitest'
-import { EventFd, IoEventFd, IrqFd, Kvm } from '../../src/index.js'
+import { EventFd, GsiRouting, IoEventFd, IrqFd, Kvm } from '../../src/index.js'
+import { encodeMsi } from '../../src/x86/index.js'
 import { createGuest } from '../helpers/guest.js'
 import { codeOf } from '../helpers/thrown.js'
+import { done, enableX2apic, VectorsGuest } from '../helpers/vectors-guest.js'
 import { waitUntil } from '../helpers/wait-until.js'
 
 const open: Disposable[] = []
@@ -168,6 +170,23 @@ describe('the event loop', () => {
 
 // mov al, 0x41; out 0x10, al; out 0x20, al
 const TWO_PORTS = [0xb0, 0x41, 0xe6, 0x10, 0xe6, 0x20]
+
+test('a doorbell in one VM is an interrupt in another, without JavaScript between', () => {
+  using sender = createGuest(TWO_PORTS)
+  using receiver = new VectorsGuest({ script: [...enableX2apic(), done()] })
+  receiver.untilDone()
+  const gsi = GsiRouting.of(receiver.vm).update((routes) => {
+    const free = routes.free()
+    routes.set(free, { type: 'msi', ...encodeMsi({ destination: 0, vector: 0x77 }) })
+    return free
+  })
+  const event = eventFd()
+  using _irq = IrqFd.create(receiver.vm, { gsi, eventFd: event })
+  const where = { address: 0x10, length: 1, pio: true }
+  using _doorbell = IoEventFd.create(sender.vm, { ...where, eventFd: event })
+  expect(sender.vcpu.run()).toMatchObject({ port: 0x20 })
+  expect(receiver.nextVector()).toBe(0x77)
+})
 
 describe('IoEventFd', () => {
   test('is heard on the event loop, and closed gives the exits back', async () => {
