@@ -22,6 +22,7 @@ export {
 export { encodeMpTable, type MpTableOptions, placeMpTable } from './acpi/mp-table.js'
 export type { AcpiPciHost } from './acpi/pci-host.js'
 export { placeAcpi } from './acpi/place-acpi.js'
+export { ACPI_FILES, encodeTableLoader } from './acpi/table-loader.js'
 export { BootError, type BootErrorCode, type BootErrorDetails } from './boot-error.js'
 export type {
   BootMode,

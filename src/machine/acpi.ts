@@ -5,6 +5,8 @@ import {
   type AcpiTables,
   aml,
   amlResources,
+  createAcpiTables,
+  encodeTableLoader,
   PC_INTERRUPT_OVERRIDES,
   placeAcpi,
 } from '../boot/index.js'
@@ -19,7 +21,19 @@ const HIDDEN = 0x0b
 
 /** Writes the tables of a machine with processors 0 to `cpus` - 1. */
 export function placeMachineAcpi(memory: PhysicalMemory, cpus: number): AcpiTables {
-  const options: AcpiOptions = {
+  return placeAcpi(memory, acpiOptions(memory, cpus))
+}
+
+/** The same tables as files of fw_cfg, for firmware to place. */
+export function machineAcpiFiles(
+  memory: PhysicalMemory,
+  cpus: number,
+): ReadonlyMap<string, Uint8Array> {
+  return encodeTableLoader(createAcpiTables(acpiOptions(memory, cpus)))
+}
+
+function acpiOptions(memory: PhysicalMemory, cpus: number): AcpiOptions {
+  return {
     cpus: Array.from({ length: cpus }, (_, id) => id),
     // KERNEL: KVM connects the timer, ISA interrupt 0, to pin 0 of its IOAPIC and not, as PCs do, to 2.
     interruptOverrides: PC_INTERRUPT_OVERRIDES.filter(({ irq }) => irq !== 0),
@@ -35,7 +49,6 @@ export function placeMachineAcpi(memory: PhysicalMemory, cpus: number): AcpiTabl
       portDevice('PEVT', 'QEMU0001', PVPANIC_PORT, 1),
     ],
   }
-  return placeAcpi(memory, options)
 }
 
 function portDevice(name: string, id: string, port: number, length: number): aml.Aml {

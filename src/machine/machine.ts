@@ -28,7 +28,7 @@ import {
   KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK,
   KVM_X2APIC_API_USE_32BIT_IDS,
 } from '../uapi/index.js'
-import { placeMachineAcpi } from './acpi.js'
+import { machineAcpiFiles, placeMachineAcpi } from './acpi.js'
 import { type Loader, type MachineBoot, readBoot } from './boot.js'
 import { type CrashReason, failed, fatalExit, MachineCrash, panicked, reportVcpu } from './crash.js'
 import { guestCpuid } from './guest-cpuid.js'
@@ -167,7 +167,10 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
     try {
       machine = new Machine(kvm, cpus, ram, { load, holdSerialInput, onReset })
       const state = machine.#boot()
-      if ('rom' in state) machine.#mapRom(state.rom)
+      if ('rom' in state) {
+        machine.#mapRom(state.rom)
+        for (const [name, bytes] of machineAcpiFiles(ram, cpus)) machine.fwCfg.setFile(name, bytes)
+      }
       machine.#start(state)
       return machine
     } catch (error) {

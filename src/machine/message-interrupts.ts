@@ -61,7 +61,7 @@ export class IrqFdMessage implements MessageInterrupt {
   }
 
   signal(): void {
-    this.eventFd.signal()
+    if (!this.eventFd.closed) this.eventFd.signal()
   }
 
   get isPending(): boolean {

@@ -112,13 +112,19 @@ export class Platform {
     this.serial.close()
     this.debug.close()
     this.#rtc.close()
+    this.power.reset()
     this.messages.close()
   }
 }
 
 /** An input of the in-kernel interrupt controllers as devices see it. */
 export function interruptLine(vm: Vm, gsi: number): InterruptLine {
-  return { set: (level) => vm.irqLine(gsi, level) }
+  return {
+    // A device's timer may outlive the VM, if that is closed behind the machine's back.
+    set: (level) => {
+      if (!vm.closed) vm.irqLine(gsi, level)
+    },
+  }
 }
 
 function createFwCfg({ memory, cpus }: PlatformOptions): FwCfg {

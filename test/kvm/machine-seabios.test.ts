@@ -6,6 +6,7 @@ import type { Readable } from 'node:stream'
 import { expect, test } from 'vitest'
 import { FW_CFG_ITEM } from '../../src/devices/index.js'
 import { Machine } from '../../src/index.js'
+import { readAcpi } from '../helpers/acpi-reader.js'
 
 /** Debian's package `seabios`, which comes with the lab's QEMU. */
 const firmware = '/usr/share/seabios/bios-256k.bin'
@@ -32,7 +33,7 @@ class Reader {
   }
 }
 
-test('SeaBIOS shows its boot menu on the debug port and the serial port', async (context) => {
+test('SeaBIOS takes our ACPI tables and shows its boot menu on the debug port and the serial port', async (context) => {
   if (!existsSync(firmware)) return context.skip(`the package seabios is not installed`)
   await using machine = await Machine.create({ memory: '64M', cpus: 2, boot: { firmware } })
   machine.fwCfg.setNumber(FW_CFG_ITEM.bootMenu, 1, 2)
@@ -51,5 +52,9 @@ test('SeaBIOS shows its boot menu on the debug port and the serial port', async 
   expect(debug.text).toContain('Running on KVM')
   expect(debug.text).toContain('Found 2 cpu(s) max supported 2 cpu(s)')
   await machine.stop()
+  // It placed, linked and summed our tables by the script in fw_cfg.
+  const acpi = readAcpi(machine.memory)
+  expect([...acpi.tables.keys()].sort()).toEqual(['APIC', 'DSDT', 'FACP', 'MCFG', 'XSDT'])
+  expect(acpi.facs.gpa).toBeGreaterThan(0x10_0000)
   await failed.catch(() => {})
 }, 120_000)
