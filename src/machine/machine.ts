@@ -88,8 +88,9 @@ const IDENTITY_MAP_GPA = 0xfeff_c000
 const TSS_GPA = 0xfeff_d000
 
 /**
- * A PC-like machine that boots Linux: vCPUs on threads of their own, interrupt controllers and timer
- * in the kernel, a serial port, clock, keyboard controller.
+ * A PC-like machine: vCPUs on threads of their own, interrupt controllers and timer in the kernel, a
+ * serial port, clock, keyboard controller, a PCI bus, ACPI. It boots Linux, multiboot kernels, raw code
+ * and firmware.
  *
  * The callbacks run on the thread that created it, so its event loop must be free to turn.
  */
@@ -282,11 +283,16 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
 
   /** Until all threads have ended: the first failure ends all, so that none outlives the run. */
   async #runVcpus(): Promise<void> {
-    const ends = this.vcpus.map((vcpu) => {
-      vcpu.start((exit) => this.#onExit(vcpu, exit))
-      return vcpu.join().catch((error) => this.#fail(failed(error), vcpu))
-    })
-    if (this.#state === 'running') this.emit('started')
+    const ends: Promise<void>[] = []
+    try {
+      for (const vcpu of this.vcpus) {
+        vcpu.start((exit) => this.#onExit(vcpu, exit))
+        ends.push(vcpu.join().catch((error) => this.#fail(failed(error), vcpu)))
+      }
+      this.emit('started')
+    } catch (error) {
+      this.#fail(failed(error), this.vcpus[0]!)
+    }
     await Promise.all(ends)
   }
 
@@ -402,8 +408,9 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
     this.#platform.power.pressPowerButton()
   }
 
-  /** Ends the run, wherever the guest is. Resolves when no vCPU runs any more. */
+  /** Ends the run, if there is one, wherever the guest is. Resolves when no vCPU runs any more. */
   async stop(): Promise<void> {
+    if (this.#running === undefined) return
     this.#finish({ reason: 'stopped' })
     await this.#running?.catch(() => {})
   }

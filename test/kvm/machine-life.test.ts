@@ -160,13 +160,21 @@ test('an exception of a device ends the run and says where', async () => {
   expect(crash.cause).toMatchObject({ device: 'broken', address: 0x500 })
 })
 
-test('an exception of a listener is the run’s', async () => {
-  await using machine = await create({ kernel: spinKernel })
+test('an exception of a listener is the run’s, and ends its threads', async () => {
+  await using machine = await create({ kernel: spinKernel }, { cpus: 2 })
   machine.on('started', () => {
     throw new Error('no')
   })
-  await expect(machine.run()).rejects.toThrow('no')
-  await machine.close()
+  const crash = await crashOf(machine)
+  expect(crash.message).toMatch(/^no at rip 0x[0-9a-f]+ of vCPU 0$/)
+  expect(crash.cause).toMatchObject({ message: 'no' })
+  expect(machine.vcpus.map(({ tid }) => tid)).toEqual([undefined, undefined])
+})
+
+test('stop() before the run leaves it to run', async () => {
+  await using machine = await create({ kernel: crashKernel })
+  await machine.stop()
+  expect((await crashOf(machine)).code).toBe('ERR_KVM_GUEST_CRASH')
 })
 
 test('the debug port is a stream of its own', async () => {
