@@ -35,7 +35,7 @@ const LISTS: Goal = { extraNs: 10_000 }
 /** One method: how often it is asked is `count`, and `prepared` is what {@link Method.prepare} gave. */
 interface Method<T> {
   name: string
-  goal: Goal
+  goal?: Goal
   request: number
   prepare: (vcpu: Vcpu) => T
   /** The argument of the bare ioctl. */
@@ -106,7 +106,6 @@ function methodRows({ loops, effort }: Context, kvm: Kvm): Row[] {
     }),
     measure({
       name: 'setSregs2',
-      goal: SPECIAL,
       request: KVM_SET_SREGS2,
       prepare: (vcpu) => vcpu.getSregs2(),
       argument: (sregs) => bytesOf(1024, (view) => encodeKvmSregs2(view, 0, sregs)),
