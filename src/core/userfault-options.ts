@@ -12,10 +12,10 @@ export interface PageSource {
 }
 
 /** Brings a page that is missing: its bytes (all of them, 4096 unless pages are huge), or zeros. */
-export type MissingHandler = (gpa: number) => Uint8Array | 'zero' | PromiseLike<Uint8Array | 'zero'>
+export type MissingHandler = (gpa: number) => Uint8Array | 'zero' | Promise<Uint8Array | 'zero'>
 
 /** Brings a page that memory has, but not mapped here: new bytes for it, or the ones it has. */
-export type MinorHandler = (gpa: number) => Uint8Array | 'keep' | PromiseLike<Uint8Array | 'keep'>
+export type MinorHandler = (gpa: number) => Uint8Array | 'keep' | Promise<Uint8Array | 'keep'>
 
 /** Is told of the first write to a protected page, with what the page was before. */
 export type WriteHandler = (gpa: number, before: Uint8Array) => void

@@ -1,10 +1,17 @@
 // Every kind of guest RAM with every kind of access, by this process and by a guest.
 
-import { mkdtempSync, rmSync, statfsSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, statfsSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { GuestMemory, Kvm, type KvmError, type MemoryBacking, type Vm } from '../../src/index.js'
+import {
+  GuestMemory,
+  Kvm,
+  type KvmError,
+  type MemoryBacking,
+  type MemoryOptions,
+  type Vm,
+} from '../../src/index.js'
 import { addHugePages } from '../helpers/huge-pages.js'
 import { createPageSum, DATA } from '../helpers/page-sum.js'
 import { codeOf, thrownBy } from '../helpers/thrown.js'
@@ -230,6 +237,47 @@ describe.each(kinds)('$name', (kind) => {
     for (let i = 0; i < 16; i++) memory.writeU64(DATA + i * PAGE, BigInt(i + 1))
     using guest = createPageSum(memory, 16, ring, vm)
     expect(guest.runHere()).toBe(136n)
+  })
+})
+
+/** What the kernel says of the one mapping of that size: its flags, and its NUMA policy. */
+function mappingOf(size: number): { flags: string[]; policy: string | undefined } {
+  const maps = readFileSync('/proc/self/smaps', 'latin1').split(/\n(?=[0-9a-f]+-[0-9a-f]+ )/)
+  const map = maps.find((text) => text.includes(`\nSize: ${`${size / 1024}`.padStart(18)} kB`))
+  const flags =
+    /VmFlags: (.*)/
+      .exec(map ?? '')?.[1]
+      ?.trim()
+      .split(' ') ?? []
+  const address = map?.split('-')[0] ?? 'none'
+  const numa = readFileSync('/proc/self/numa_maps', 'latin1').split('\n')
+  return { flags, policy: numa.find((line) => line.startsWith(`${address} `))?.split(' ')[1] }
+}
+
+describe('the kernel was told', () => {
+  // A size that nothing else has.
+  const size = 0x2b_7000
+  test.each<[MemoryOptions, string]>([
+    [{ dontFork: true }, 'dc'],
+    [{ dontDump: true }, 'dd'],
+    [{ mergeable: true }, 'mg'],
+    [{ thp: 'madvise' }, 'hg'],
+    [{ thp: 'never' }, 'nh'],
+    [{ mlock: true }, 'lo'],
+    [{ mlock: 'onfault' }, 'lo'],
+  ])('%o', (options, flag) => {
+    using plain = GuestMemory.create(size, { backing: 'anonymous' })
+    expect(mappingOf(size).flags).not.toContain(flag)
+    plain.close()
+    using memory = GuestMemory.create(size, { backing: 'anonymous', ...options })
+    expect(memory.size).toBe(size)
+    expect(mappingOf(size).flags).toContain(flag)
+  })
+
+  test.each(['bind', 'preferred', 'interleave'] as const)('NUMA: %s', (mode) => {
+    using memory = GuestMemory.create(size, { numa: { mode, nodes: [0] } })
+    expect(memory.size).toBe(size)
+    expect(mappingOf(size).policy).toMatch(mode === 'preferred' ? /^prefer/ : RegExp(`^${mode}`))
   })
 })
 
