@@ -83,6 +83,8 @@ export class Platform {
     this.fwCfg = createFwCfg(options)
     this.ports.add(FW_CFG_PORT, FW_CFG_PORTS, this.fwCfg)
     this.ports.add(POST_CODE_PORT, 1, new PostCodePort())
+    // Linux writes there to pass the time, which an exit to JavaScript would stretch.
+    vm.answerPio(POST_CODE_PORT, 1, { write: 'ignore' })
     this.ports.add(SYSTEM_CONTROL_PORT, 1, new SystemControlPort({ onReset, a20 }))
     this.power = new AcpiPm({ sci: interruptLine(vm, ACPI_SCI_IRQ), onPowerOff })
     this.power.attach(this.ports)

@@ -211,3 +211,11 @@ test('calls out of turn are refused, and close is legal in every state', async (
     code: 'ERR_INVALID_ARG_TYPE',
   })
 })
+
+test('writes to port 0x80 pass the time without JavaScript', async () => {
+  // mov ecx, 100; L: out 0x80, al; loop L; mov al, 3; out 0xf4, al
+  await using machine = await create(flat('b964000000' + 'e680' + 'e2fc' + 'b003' + 'e6f4'))
+  expect(await machine.run()).toEqual({ reason: 'exit', status: 3 })
+  const [io] = machine.vcpus[0]!.statistics.types
+  expect(io).toMatchObject({ type: 'io', count: 101, answered: 100 })
+})
