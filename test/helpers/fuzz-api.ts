@@ -9,6 +9,8 @@ const leftOut = new Set([
   'constructor',
   'request',
   'send',
+  'issue',
+  'issueError',
   'sendPointers',
   'findExitHandler',
   'startedError',

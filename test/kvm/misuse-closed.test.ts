@@ -7,7 +7,15 @@ import { createGuest, type Guest, HALT } from '../helpers/guest.js'
 import { codeOf } from '../helpers/thrown.js'
 
 /** For other files of the library only: they check nothing. */
-const internal = ['constructor', 'request', 'send', 'sendPointers', 'findExitHandler']
+const internal = [
+  'constructor',
+  'request',
+  'send',
+  'sendPointers',
+  'issue',
+  'issueError',
+  'findExitHandler',
+]
 
 /** Methods and getters that a class and its bases have for users. */
 function membersOf(prototype: object): { methods: string[]; getters: string[] } {
