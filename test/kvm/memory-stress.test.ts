@@ -1,0 +1,26 @@
+// Rounds of everything at once, against a model: test/helpers/memory-stress.ts.
+// NODE_KVM_ROUNDS sets how many, NODE_KVM_SEED which.
+
+import { describe, expect, test } from 'vitest'
+import type { DirtyMethod } from '../../src/index.js'
+import { MemoryStress } from '../helpers/memory-stress.js'
+import { has } from '../helpers/probe.js'
+
+const ROUNDS = Number(process.env.NODE_KVM_ROUNDS ?? 40)
+const SEED = Number(process.env.NODE_KVM_SEED ?? 20261123)
+
+const methods: [DirtyMethod, string][] = [
+  ['log', 'KVM_CAP_USER_MEMORY'],
+  ['manual', 'KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2'],
+  ['ring', 'KVM_CAP_DIRTY_LOG_RING'],
+]
+
+describe.each([3, 0] as const)(`ring %i: ${ROUNDS} rounds from seed ${SEED}`, (cpl) => {
+  test.for(methods)('%s', { timeout: 20_000 + ROUNDS * 500 }, async ([method, name], context) => {
+    if (!has(name)) context.skip(`this KVM lacks ${name}`)
+    const counts = await MemoryStress.run({ method, cpl, seed: SEED }, ROUNDS)
+    if (ROUNDS > 40) console.log(`${method}, ring ${cpl}: ${JSON.stringify(counts)}`)
+    expect(counts.rounds).toBe(ROUNDS)
+    for (const count of Object.values(counts)) expect(count).toBeGreaterThan(0)
+  })
+})
