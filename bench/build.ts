@@ -22,6 +22,11 @@ export interface CInterrupted {
   readonly __native: never
 }
 
+/** One whose written pages are collected. */
+export interface CTracked {
+  readonly __tracked: never
+}
+
 /** The C side: see bench/native. Times are nanoseconds. */
 export interface Loops {
   /** CPU time of the calling thread. */
@@ -39,6 +44,17 @@ export interface Loops {
   doorbell(guest: CGuest, busy: boolean, times: Float64Array): void
   /** Runs SMP_BOOT and SMP_AP; nanoseconds to create, start, stop and close. */
   smp(processors: number, boot: Uint8Array, ap: Uint8Array, times: Float64Array): void
+  /** A guest that writes pages by command: see bench/tracked.ts. */
+  createTracked(method: number, low: Uint8Array): CTracked
+  /** Its first memory. */
+  trackedLow(guest: CTracked): ArrayBuffer
+  trackedWrite(guest: CTracked): void
+  /** How many pages it found. */
+  trackedCollect(guest: CTracked): number
+  /** memcpy, `count` times. */
+  copyBytes(to: Uint8Array, from: Uint8Array, count: number): void
+  /** Makes a VM with so much RAM, and closes it. */
+  createVm(size: number): void
   copyRegs(guest: CGuest, count: number): void
   copySregs(guest: CGuest, count: number): void
   createInterrupted(code: Uint8Array, handler: number): CInterrupted

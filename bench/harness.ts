@@ -75,6 +75,39 @@ export function compare(loops: Loops, sides: () => Sides, effort: Effort): Compa
   return { operations, cpu: cpu.times(), wall: wall.times() }
 }
 
+/** An operation that has to be prepared each time, outside of the measurement. */
+export interface Prepared {
+  prepare?: () => void
+  run: () => void
+}
+
+/** Measures two operations that last long and cannot be repeated at once, in turn. */
+export function comparePrepared(
+  loops: Loops,
+  { c, ours }: { c: Prepared; ours: Prepared },
+  pairs: number,
+): Comparison {
+  const cpu = new Series()
+  const wall = new Series()
+  const time = ({ prepare, run }: Prepared): Sample => {
+    prepare?.()
+    const wallStart = loops.wallTime()
+    const cpuStart = loops.cpuTime()
+    run()
+    const cpuTime = loops.cpuTime() - cpuStart
+    return { cpu: cpuTime, wall: loops.wallTime() - wallStart }
+  }
+  for (let i = 0; i < 3; i++) for (const side of [c, ours]) time(side)
+  for (let pair = 0; pair < pairs; pair++) {
+    const cFirst = pair % 2 === 0 ? time(c) : undefined
+    const our = time(ours)
+    const their = cFirst ?? time(c)
+    cpu.add(their.cpu, our.cpu)
+    wall.add(their.wall, our.wall)
+  }
+  return { operations: pairs, cpu: cpu.times(), wall: wall.times() }
+}
+
 interface Sample {
   cpu: number
   wall: number

@@ -14,6 +14,7 @@ const benchmarks: Record<string, () => Promise<{ benchmark: Benchmark }>> = {
   api: () => import('./api.js'),
   exit: () => import('./exit.js'),
   interrupts: () => import('./interrupts.js'),
+  memory: () => import('./memory.js'),
   smp: () => import('./smp.js'),
   threads: () => import('./threads.js'),
 }

@@ -1,7 +1,8 @@
 #include "vm_api.h"
 
+#include <algorithm>
 #include <cstring>
-#include <vector>
+#include <iterator>
 
 #include "convert.h"
 #include "encrypt.h"
@@ -59,9 +60,10 @@ Napi::Value list_slots(Info info) {
   uint32_t first = args.u32();
   auto [data, size] = args.bytes();
   if (!args.ok()) return {};
-  std::vector<SlotInfo> slots(size / sizeof(SlotInfo));
-  Result count = vm->list_slots(first, slots.data(), slots.size());
-  if (count > 0) std::memcpy(data, slots.data(), static_cast<size_t>(count) * sizeof(SlotInfo));
+  // Not in place: the bytes need not be aligned.
+  SlotInfo slots[64];
+  Result count = vm->list_slots(first, slots, std::min(size / sizeof(SlotInfo), std::size(slots)));
+  if (count > 0) std::memcpy(data, slots, static_cast<size_t>(count) * sizeof(SlotInfo));
   return to_value(info.Env(), count);
 }
 

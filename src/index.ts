@@ -20,13 +20,13 @@ export type {
 export type { CapabilityName } from './core/capability-number.js'
 export { CoalescedRing, type CoalescedWrite } from './core/coalesced-ring.js'
 export { Device } from './core/device.js'
+export type { EachRange } from './core/dirty-bits.js'
 export { DirtyRing } from './core/dirty-ring.js'
 export {
   type DirtyCollection,
   type DirtyMethod,
   DirtyTracker,
   type DirtyTrackerOptions,
-  type EachRange,
 } from './core/dirty-tracker.js'
 export type { EnableCap } from './core/enable-cap.js'
 export type { EncryptCommand, EncryptTarget } from './core/encrypt-command.js'

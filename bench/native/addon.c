@@ -10,6 +10,7 @@
 #include "interrupts.h"
 #include "loops.h"
 #include "smp.h"
+#include "tracked_addon.h"
 
 static napi_value number(napi_env env, double value) {
   napi_value result = NULL;
@@ -239,12 +240,21 @@ NAPI_MODULE_INIT() {
     const char *name;
     napi_callback function;
   } exported[] = {
-      {"cpuTime", cpu_time},           {"wallTime", wall_time},       {"createGuest", create_guest},
-      {"exitLoop", bound_exit_loop},   {"bareLoop", bound_bare_loop}, {"copyRegs", bound_copy_regs},
-      {"copySregs", bound_copy_sregs}, {"handoff", bound_handoff},    {"doorbell", bound_doorbell},
-      {"ioctlLoop", bound_ioctl_loop}, {"smp", bound_smp},
-      {"createInterrupted", create_interrupted}, {"interruptTrips", bound_interrupt_trips},
-      {"signalMsi", bound_signal_msi}, {"irqLine", bound_irq_line},
+      {"cpuTime", cpu_time},
+      {"wallTime", wall_time},
+      {"createGuest", create_guest},
+      {"exitLoop", bound_exit_loop},
+      {"bareLoop", bound_bare_loop},
+      {"copyRegs", bound_copy_regs},
+      {"copySregs", bound_copy_sregs},
+      {"handoff", bound_handoff},
+      {"doorbell", bound_doorbell},
+      {"ioctlLoop", bound_ioctl_loop},
+      {"smp", bound_smp},
+      {"createInterrupted", create_interrupted},
+      {"interruptTrips", bound_interrupt_trips},
+      {"signalMsi", bound_signal_msi},
+      {"irqLine", bound_irq_line},
   };
   for (size_t i = 0; i < sizeof exported / sizeof *exported; i++) {
     napi_value function = NULL;
@@ -252,5 +262,6 @@ NAPI_MODULE_INIT() {
                          &function);
     napi_set_named_property(env, exports, exported[i].name, function);
   }
+  add_tracked_functions(env, exports);
   return exports;
 }

@@ -1,7 +1,12 @@
 // Bitmaps of dirty pages: joining their bits to ranges. Most words are all zeros or all ones.
 
-/** Called with the first page of a range and the page behind its last. */
-export type PageRange = (first: number, end: number) => void
+const PAGE = 4096
+/** What is compared with zeros at once. */
+const BLOCK = 1024
+const ZEROS = Buffer.alloc(BLOCK * 4)
+
+/** Called with each range of pages, in bytes. */
+export type EachRange = (gpa: number, size: number) => void
 
 /** Sets a page's bit. */
 export function setBit(words: Int32Array, page: number): void {
@@ -11,14 +16,27 @@ export function setBit(words: Int32Array, page: number): void {
 /** How many zeros are below the lowest bit of a word that has one. */
 const trailingZeros = (word: number) => 31 - Math.clz32(word & -word)
 
+/** Whether no bit of the words from `from` up to `to` is set. */
+export function isZero(words: Int32Array, from: number, to: number): boolean {
+  for (let at = from; at < to; at += BLOCK) {
+    const length = (Math.min(at + BLOCK, to) - at) * 4
+    const block = new Uint8Array(words.buffer, words.byteOffset + at * 4, length)
+    if (ZEROS.compare(block, 0, length, 0, length) !== 0) return false
+  }
+  return true
+}
+
 /** Turns bitmaps into ranges, one part of a bitmap after the other: a range may go on in the next. */
 export class RangeJoiner {
-  readonly #each: PageRange
-  #open = -1
   /** Pages in the ranges so far. */
   pages = 0
+  readonly #gpa: number
+  readonly #each: EachRange
+  #open = -1
 
-  constructor(each: PageRange) {
+  /** @param gpa The address of the bitmap's first page. */
+  constructor(gpa: number, each: EachRange) {
+    this.#gpa = gpa
     this.#each = each
   }
 
@@ -27,63 +45,58 @@ export class RangeJoiner {
    * reaches the end waits for more, or for {@link end}.
    */
   take(words: Int32Array, from: number, to: number): void {
+    for (let at = from; at < to; at += BLOCK) {
+      const end = Math.min(at + BLOCK, to)
+      if (this.#open >= 0 || !isZero(words, at, end)) this.#block(words, at, end)
+    }
+  }
+
+  #block(words: Int32Array, from: number, to: number): void {
     for (let i = from; i < to; i++) {
       const word = words[i]!
       if (word === 0) {
-        if (this.#open >= 0) this.#close(i * 32)
-        else i = skipZeros(words, i, to)
-        continue
-      }
-      if (word !== -1) {
+        if (this.#open >= 0) this.end(i * 32)
+      } else if (word === -1) {
+        words[i] = 0
+        if (this.#open < 0) this.#open = i * 32
+      } else {
         this.#mixed(words, i)
-        continue
       }
-      words[i] = 0
-      if (this.#open < 0) this.#open = i * 32
     }
   }
 
   /** Hands out the range that is still open; `page` is behind the last. */
   end(page: number): void {
-    if (this.#open >= 0) this.#close(page)
-  }
-
-  #close(end: number): void {
     const first = this.#open
+    if (first < 0) return
     this.#open = -1
-    this.pages += end - first
-    this.#each(first, end)
+    this.pages += page - first
+    this.#each(this.#gpa + first * PAGE, (page - first) * PAGE)
   }
 
   #mixed(words: Int32Array, at: number): void {
-    const base = at * 32
+    const gpa = this.#gpa + at * 32 * PAGE
+    const each = this.#each
     let rest = words[at]!
     if (this.#open >= 0) {
       const ones = trailingZeros(~rest)
       rest &= -1 << ones
       words[at] = rest
-      this.#close(base + ones)
+      this.end(at * 32 + ones)
     }
     while (rest !== 0) {
       const first = trailingZeros(rest)
       const behind = ~(rest | ((1 << first) - 1))
-      const end = behind === 0 ? 32 : trailingZeros(behind)
-      rest = end === 32 ? 0 : rest & (-1 << end)
+      if (behind === 0) {
+        words[at] = 0
+        this.#open = at * 32 + first
+        return
+      }
+      const end = trailingZeros(behind)
+      rest &= -1 << end
       words[at] = rest
-      this.#open = base + first
-      if (end < 32) this.#close(base + end)
+      this.pages += end - first
+      each(gpa + first * PAGE, (end - first) * PAGE)
     }
   }
-}
-
-/** The last of the zeros from `from` on, eight words at a time. */
-function skipZeros(words: Int32Array, from: number, to: number): number {
-  let i = from + 1
-  while (i + 8 <= to) {
-    const low = words[i]! | words[i + 1]! | words[i + 2]! | words[i + 3]!
-    const high = words[i + 4]! | words[i + 5]! | words[i + 6]! | words[i + 7]!
-    if ((low | high) !== 0) break
-    i += 8
-  }
-  return i - 1
 }

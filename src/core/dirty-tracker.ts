@@ -8,7 +8,7 @@ import {
   KVM_MEM_LOG_DIRTY_PAGES,
   KVM_MEM_READONLY,
 } from '../uapi/index.js'
-import { RangeJoiner, setBit } from './dirty-bits.js'
+import { type EachRange, isZero, RangeJoiner, setBit } from './dirty-bits.js'
 import { DirtyRing } from './dirty-ring.js'
 import { closedError, KvmError } from './errors.js'
 import type { Registration } from './exit-handlers.js'
@@ -51,9 +51,6 @@ export interface DirtyCollection {
   readonly lost: boolean
 }
 
-/** Called with each range of pages, in bytes. */
-export type EachRange = (gpa: number, size: number) => void
-
 interface Tracked {
   readonly slot: number
   /** Whether it was logged before. */
@@ -84,7 +81,7 @@ export class DirtyTracker implements Disposable {
   readonly #tracked = new Map<number, Tracked>()
   readonly #rings: DirtyRing[] = []
   readonly #registration: Registration | undefined
-  readonly #note = (slot: number, page: number): void => this.#notePage(slot, page)
+  readonly #wordsOf = (slot: number): Int32Array | undefined => this.#pendingWords(slot)
   #overflows = 0
   /** Whether a ring went with its vCPU. */
   #lost = false
@@ -255,7 +252,7 @@ export class DirtyTracker implements Disposable {
     let overflows = 0
     for (const ring of [...this.#rings]) {
       if (ring.vcpu.closed) this.#loseRing(ring)
-      else count += ring.collect(this.#note)
+      else count += ring.collectInto(this.#wordsOf)
       overflows += ring.overflows
     }
     if (count > 0 || overflows > 0) this.#vm.resetDirtyRings()
@@ -267,11 +264,10 @@ export class DirtyTracker implements Disposable {
     this.#lost = true
   }
 
-  #notePage(slot: number, page: number): void {
+  #pendingWords(slot: number): Int32Array | undefined {
     const tracked = this.#tracked.get(slot)
-    if (tracked === undefined || page >= tracked.words.length * 32) return
-    tracked.pending = true
-    setBit(tracked.words, page)
+    if (tracked !== undefined) tracked.pending = true
+    return tracked?.words
   }
 
   /** Pages whose entries were lost are not protected any more: only all of them can be, at once. */
@@ -302,7 +298,7 @@ export class DirtyTracker implements Disposable {
     if (tracked.words.length !== wordsOf(size)) tracked.words = bitmapOf(size)
     if (this.method !== 'ring') this.#readLog(tracked)
     if (!tracked.pending) return 0
-    const joiner = new RangeJoiner((first, end) => each(gpa + first * PAGE, (end - first) * PAGE))
+    const joiner = new RangeJoiner(gpa, each)
     if (this.method === 'manual') this.#handInParts(tracked, joiner, size / PAGE)
     else joiner.take(tracked.words, 0, tracked.words.length)
     joiner.end(size / PAGE)
@@ -327,14 +323,16 @@ export class DirtyTracker implements Disposable {
       const pageCount = Math.min(step, pages - firstPage)
       const from = firstPage / 32
       const to = Math.ceil((firstPage + pageCount) / 32)
-      if (!isZero(words, from, to)) {
-        const bitmap = new Uint8Array(words.buffer, from * 4, (to - from) * 4)
-        try {
-          this.#vm.clearDirtyLog({ slot, firstPage, pageCount, bitmap })
-        } catch (error) {
-          joiner.end(firstPage)
-          throw error
-        }
+      if (isZero(words, from, to)) {
+        joiner.end(firstPage)
+        continue
+      }
+      const bitmap = new Uint8Array(words.buffer, from * 4, (to - from) * 4)
+      try {
+        this.#vm.clearDirtyLog({ slot, firstPage, pageCount, bitmap })
+      } catch (error) {
+        joiner.end(firstPage)
+        throw error
       }
       joiner.take(words, from, to)
     }
@@ -366,9 +364,4 @@ function fillAll(words: Int32Array, pages: number): void {
   words.fill(0)
   words.fill(-1, 0, pages >>> 5)
   for (let page = pages - (pages % 32); page < pages; page++) setBit(words, page)
-}
-
-function isZero(words: Int32Array, from: number, to: number): boolean {
-  for (let i = from; i < to; i++) if (words[i] !== 0) return false
-  return true
 }

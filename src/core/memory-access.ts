@@ -39,6 +39,7 @@ export abstract class MemoryAccess implements PhysicalMemory {
   abstract get ranges(): readonly { readonly gpa: number; readonly size: number }[]
   abstract view(gpa: number, length: number): Uint8Array
   abstract read(gpa: number, length: number): Uint8Array
+  abstract readInto(gpa: number, bytes: Uint8Array): void
   abstract write(gpa: number, bytes: Uint8Array): void
   abstract fill(gpa: number, length: number, value?: number): void
   abstract readU8(gpa: number): number
@@ -217,13 +218,20 @@ export abstract class MemoryAccess implements PhysicalMemory {
     }
     this.eachPiece(from, length, () => true)
     target.eachPiece(to, length, () => true)
+    if (target !== this) {
+      this.eachPiece(from, length, (bytes, at) => {
+        target.write(to + at - from, bytes)
+        return undefined
+      })
+      return
+    }
     const pieces: [number, number][] = []
     const step = 0x10_0000
     for (let done = 0; done < length; done += step) {
       pieces.push([done, Math.min(step, length - done)])
     }
     // Upwards in one memory, the end goes first.
-    if (target === this && to > from) pieces.reverse()
+    if (to > from) pieces.reverse()
     for (const [done, count] of pieces) target.write(to + done, this.read(from + done, count))
   }
 

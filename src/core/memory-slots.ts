@@ -34,6 +34,7 @@ export class MemorySlots {
   readonly #native: Binding
   readonly #vm: FileHandle
   readonly #one = new Float64Array(FIELDS)
+  readonly #oneBytes = new Uint8Array(this.#one.buffer)
 
   constructor(native: Binding, vm: FileHandle) {
     this.#native = native
@@ -42,7 +43,7 @@ export class MemorySlots {
 
   /** The slot with that number; undefined when there is none. */
   get(slot: number): MappedSlot | undefined {
-    const found = this.#read(slot, this.#one)
+    const found = this.#native.listSlots(this.#vm, slot, this.#oneBytes)
     return found === 1 && this.#one[0] === slot ? decode(this.#one, 0) : undefined
   }
 
@@ -94,8 +95,14 @@ export class MemorySlots {
 }
 
 function decode(fields: Float64Array, at: number): MappedSlot {
-  const [slot, flags, gpa, size, region, offset] = fields.subarray(at, at + FIELDS)
-  return { slot: slot!, flags: flags!, gpa: gpa!, size: size!, region: region!, offset: offset! }
+  return {
+    slot: fields[at]!,
+    flags: fields[at + 1]!,
+    gpa: fields[at + 2]!,
+    size: fields[at + 3]!,
+    region: fields[at + 4]!,
+    offset: fields[at + 5]!,
+  }
 }
 
 function changeReason(before: MappedSlot, wanted: MappedSlot): string | undefined {

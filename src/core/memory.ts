@@ -261,10 +261,17 @@ export class GuestMemory extends MemoryHost implements Disposable {
   override read(gpa: number, length: number): Uint8Array {
     this.#checkTouch(gpa, length)
     const bytes = ofLength(length, () => new Uint8Array(length))
-    this.#pieces(gpa, length, (chunk, offset, count, done) => {
+    this.readInto(gpa, bytes)
+    return bytes
+  }
+
+  /** Copies out as many bytes as the array has, into it: nothing is allocated. */
+  override readInto(gpa: number, bytes: Uint8Array): void {
+    checkBytes(bytes, 'bytes')
+    this.#check(gpa, bytes.length)
+    this.#pieces(gpa, bytes.length, (chunk, offset, count, done) => {
       bytes.set(chunk.u8.subarray(offset, offset + count), done)
     })
-    return bytes
   }
 
   /** Copies `bytes` in. */

@@ -37,13 +37,12 @@ export abstract class VmDirty extends VmMemory {
    * @param into Bytes to write to and return, at least as many, instead of new ones.
    * @ioctl KVM_GET_DIRTY_LOG (KVM API 4.8)
    * @throws KvmError `ENOENT` when there is no such slot, or it was made without
-   *   `KVM_MEM_LOG_DIRTY_PAGES`; `ENXIO` when the VM has dirty rings instead.
+   *   `KVM_MEM_LOG_DIRTY_PAGES`; `ENXIO` when the VM has dirty rings instead; `EFAULT` when `into` is
+   *   too short.
    */
   getDirtyLog(slot: number, into?: Uint8Array): Uint8Array {
     uint32(slot, 'slot')
-    const size = bitmapSize((this.slots.get(slot)?.size ?? 0) / PAGE)
-    const bitmap = into === undefined ? new Uint8Array(size) : bytes(into, 'into')
-    if (bitmap.length < size) throw outOfRange('into.length', `>= ${size}`, bitmap.length)
+    const bitmap = into === undefined ? this.#bitmapFor(slot) : bytes(into, 'into')
     const result = this.native.getDirtyLog(this.handle, slot, bitmap)
     check(result, 'KVM_GET_DIRTY_LOG', {
       slot,
@@ -53,6 +52,10 @@ export abstract class VmDirty extends VmMemory {
       },
     })
     return bitmap
+  }
+
+  #bitmapFor(slot: number): Uint8Array {
+    return new Uint8Array(bitmapSize((this.slots.get(slot)?.size ?? 0) / PAGE))
   }
 
   /**

@@ -69,7 +69,8 @@ export class Writers implements Disposable {
     const vcpu = this.vm.createVcpu(id)
     enterLongMode(vcpu, this.#low, cpl)
     const rip = BigInt(CODE)
-    vcpu.updateRegs({ rip, rflags: 2n, r15: BigInt(MAILBOXES + id * 64) })
+    // Interrupts are on: Bochs never leaves a guest that keeps them off.
+    vcpu.updateRegs({ rip, rflags: 0x202n, r15: BigInt(MAILBOXES + id * 64) })
     return vcpu
   }
 

@@ -25,8 +25,18 @@ function makeHuge(context: Skippable): void {
   memory.discard(FREE, SIZE)
   memory.advise(FREE, SIZE, 'hugePage')
   memory.advise(FREE, SIZE, 'populateWrite')
+  // KERNEL: page tables of small pages stay after a discard (until 6.14), and faults then fill them.
+  if (memory.usage().hugePages !== SIZE) collapse(context)
   const { hugePages } = memory.usage()
   if (hugePages !== SIZE) context.skip(`the host gave ${hugePages} bytes of ${SIZE} in huge pages`)
+}
+
+function collapse(context: Skippable): void {
+  try {
+    memory.advise(FREE, SIZE, 'collapse')
+  } catch (error) {
+    context.skip(`the host does not collapse: ${(error as Error).message}`)
+  }
 }
 
 function guestOf(options: ConstructorParameters<typeof Writers>[0] = {}): Writers {
@@ -66,11 +76,7 @@ test('madvise makes them large, a hole small again, collapsing large', (context)
   touch(guest)
   expect(large(guest)).toBe(COUNT - 1)
   expect(memory.readU64(FREE + LARGE + 5 * PAGE)).toBe(1n)
-  try {
-    memory.advise(FREE, SIZE, 'collapse')
-  } catch (error) {
-    context.skip(`the host does not collapse: ${(error as Error).message}`)
-  }
+  collapse(context)
   touch(guest)
   expect(large(guest)).toBe(COUNT)
   expect(memory.readU64(FREE + LARGE + 5 * PAGE)).toBe(2n)

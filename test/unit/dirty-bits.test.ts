@@ -2,13 +2,15 @@
 
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { RangeJoiner, setBit } from '../../src/core/dirty-bits.js'
+import { isZero, RangeJoiner, setBit } from '../../src/core/dirty-bits.js'
 
 type Range = [first: number, end: number]
+const GPA = 2 ** 33
+const range = (gpa: number, size: number): Range => [(gpa - GPA) / 4096, (gpa - GPA + size) / 4096]
 
 function taken(words: Int32Array, parts: readonly number[] = []): Range[] {
   const ranges: Range[] = []
-  const joiner = new RangeJoiner((first, end) => ranges.push([first, end]))
+  const joiner = new RangeJoiner(GPA, (gpa, size) => ranges.push(range(gpa, size)))
   let from = 0
   for (const to of [...parts, words.length]) {
     joiner.take(words, from, to)
@@ -66,8 +68,8 @@ describe('ranges of a bitmap', () => {
       fc.property(words, fc.nat(20), (bitmap, fatal) => {
         const expected = oneByOne(bitmap)
         const ranges: Range[] = []
-        const joiner = new RangeJoiner((first, end) => {
-          ranges.push([first, end])
+        const joiner = new RangeJoiner(GPA, (gpa, size) => {
+          ranges.push(range(gpa, size))
           if (ranges.length === fatal + 1) throw new Error('stop')
         })
         try {
@@ -79,6 +81,17 @@ describe('ranges of a bitmap', () => {
       { seed: 3, numRuns: 1000 },
     )
   })
+})
+
+test('a bit anywhere in a long bitmap is found', () => {
+  for (const page of [0, 32767, 32768, 65536, 100_000]) {
+    const bitmap = new Int32Array(4000)
+    expect(isZero(bitmap, 0, 4000)).toBe(true)
+    setBit(bitmap, page)
+    expect(isZero(bitmap, 0, 4000)).toBe(false)
+    expect(isZero(bitmap, (page >>> 5) + 1, 4000)).toBe(true)
+    expect(taken(bitmap)).toEqual([[page, page + 1]])
+  }
 })
 
 test('a bit set is the page it stands for', () => {

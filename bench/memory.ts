@@ -1,0 +1,159 @@
+// Guest RAM beside what C and a plain array do: access through views, copies, the collection of
+// dirty pages, a VM with 4 GiB.
+
+import { GuestMemory, Kvm } from 'node-kvm'
+import type { Benchmark, Context } from './benchmark.js'
+import { compare, comparePrepared } from './harness.js'
+import { type Goal, type Report, type Row, row } from './report.js'
+import { command, lowMemory, METHODS, SIZE, Tracked } from './tracked.js'
+
+const MIB = 0x10_0000
+const PAGE = 4096
+const PAGES = SIZE / PAGE
+const VM_SIZE = 4 * 1024 * MIB
+
+/** Views, copies, dirty pages, creation. */
+export const benchmark: Benchmark = (context): Report => {
+  using kvm = Kvm.open()
+  const rows = [...viewRows(context), ...copyRows(context)]
+  for (const [stride, name, kib] of [
+    [1, 'all of 1 GiB dirty', 1],
+    [8, 'every 8th page of 1 GiB dirty', 8],
+    [PAGES, 'one page of 1 GiB dirty', PAGES],
+  ] as const) {
+    for (const method of METHODS) rows.push(trackedRow(context, kvm, method, stride, name, kib))
+  }
+  rows.push(creationRow(context, kvm))
+  return { rows, allocations: [] }
+}
+
+/** The same loops over both arrays: compiled once, so that only the arrays can differ. */
+function readAll(bytes: Uint8Array): number {
+  let sum = 0
+  for (let i = 0; i < bytes.length; i++) sum += bytes[i]!
+  return sum
+}
+
+function writeAll(bytes: Uint8Array): void {
+  for (let i = 0; i < bytes.length; i++) bytes[i] = i
+}
+
+function viewRows({ loops, effort }: Context): Row[] {
+  const goal: Goal = { extraPercent: 5 }
+  let sum = 0
+  const sides = (each: (bytes: Uint8Array) => void) => () => {
+    const plain = new Uint8Array(16 * PAGE).fill(1)
+    const view = GuestMemory.create(MIB)
+      .view(0, 16 * PAGE)
+      .fill(1)
+    const block = (bytes: Uint8Array) => (count: number) => {
+      for (let i = 0; i < count; i++) each(bytes)
+    }
+    return { c: block(plain), ours: block(view) }
+  }
+  const read = (bytes: Uint8Array) => {
+    sum += readAll(bytes)
+  }
+  const rows = [
+    row(
+      'viewRead',
+      '64 KiB read by byte, beside a plain Uint8Array',
+      compare(loops, sides(read), effort),
+      goal,
+    ),
+    row(
+      'viewWrite',
+      '64 KiB written by byte, likewise',
+      compare(loops, sides(writeAll), effort),
+      goal,
+    ),
+  ]
+  if (sum === 0) throw new Error('nothing was read')
+  return rows
+}
+
+function copyRows({ loops, effort }: Context): Row[] {
+  const goal: Goal = { extraPercent: 10 }
+  const copy = (
+    id: string,
+    what: string,
+    ours: (memory: GuestMemory, bytes: Uint8Array, other: GuestMemory) => void,
+    c: 'in' | 'out' | 'between',
+  ): Row => {
+    const sides = () => {
+      const [memory, other, theirs, third] = Array.from({ length: 4 }, () => {
+        const memory = GuestMemory.create(MIB)
+        memory.fill(0, MIB, 1)
+        return memory
+      })
+      const bytes = new Uint8Array(MIB).fill(2)
+      const own = new Uint8Array(MIB).fill(2)
+      const ram = theirs!.view(0, MIB)
+      const [to, from] = { in: [ram, own], out: [own, ram], between: [third!.view(0, MIB), ram] }[c]
+      return {
+        c: (count: number) => loops.copyBytes(to!, from!, count),
+        ours: (count: number) => {
+          for (let i = 0; i < count; i++) ours(memory!, bytes, other!)
+        },
+      }
+    }
+    return row(id, what, compare(loops, sides, effort), goal)
+  }
+  return [
+    copy(
+      'write',
+      'write() of 1 MiB, beside memcpy',
+      (memory, bytes) => memory.write(0, bytes),
+      'in',
+    ),
+    copy('readInto', 'readInto() of 1 MiB', (memory, bytes) => memory.readInto(0, bytes), 'out'),
+    copy('copyTo', 'copyTo() of 1 MiB', (memory, _, to) => memory.copyTo(to, 0, 0, MIB), 'between'),
+  ]
+}
+
+function trackedRow(
+  { loops, effort }: Context,
+  kvm: Kvm,
+  method: (typeof METHODS)[number],
+  stride: number,
+  name: string,
+  divisor: number,
+): Row {
+  const guest = loops.createTracked(METHODS.indexOf(method), lowMemory())
+  const tracked = new Tracked(kvm, method)
+  const pages = PAGES / divisor
+  command(loops.trackedLow(guest), stride, pages)
+  command(tracked.low, stride, pages)
+  const expectAll = (found: number) => {
+    if (found !== pages) throw new Error(`${method}: found ${found} pages of ${pages}`)
+  }
+  const comparison = comparePrepared(
+    loops,
+    {
+      c: {
+        prepare: () => loops.trackedWrite(guest),
+        run: () => expectAll(loops.trackedCollect(guest)),
+      },
+      ours: { prepare: () => tracked.write(), run: () => expectAll(tracked.collect()) },
+    },
+    pairs(effort.rounds, divisor),
+  )
+  tracked.close()
+  return row(`${method}-${divisor}`, `${name}: ${method}`, comparison, { extraPercent: 20 })
+}
+
+/** The guest takes a second to write to all pages. */
+const pairs = (rounds: number, divisor: number) => rounds * (divisor === 1 ? 2 : 10)
+
+function creationRow({ loops, effort }: Context, kvm: Kvm): Row {
+  const ours = () => {
+    const vm = kvm.createVm()
+    const memory = GuestMemory.create(VM_SIZE)
+    vm.mapMemory(memory)
+    vm.close()
+    memory.close()
+  }
+  const sides = { c: { run: () => loops.createVm(VM_SIZE) }, ours: { run: ours } }
+  const comparison = comparePrepared(loops, sides, effort.rounds * 40)
+  return row('create', 'a VM with 4 GiB of RAM, made and closed', comparison, { extraPercent: 20 })
+}
