@@ -90,13 +90,13 @@ export class Tracked {
 
   /** How many pages it found. */
   collect(): number {
-    let pages = 0
+    let bytes = 0
     let ranges = 0
     this.#tracker.collect((_, size) => {
-      pages += size / PAGE
+      bytes += size
       ranges++
     })
-    return ranges > 0 ? pages : 0
+    return ranges > 0 ? bytes / PAGE : 0
   }
 
   close(): void {
