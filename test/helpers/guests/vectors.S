@@ -170,6 +170,8 @@ interrupt:                          # the stub has pushed the vector
     push rbx
     mov ebx, [rsp + 32]
     lock inc dword ptr [VECTORS + rbx*4]
+    test dword ptr [flags], EOI_PV  # no exit before the EOI: it would take KVM's word back
+    jnz report
     test dword ptr [flags], EOI_X2APIC
     jz report
     mov ecx, 0x802                  # x2APIC ID

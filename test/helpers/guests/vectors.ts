@@ -3,7 +3,7 @@
 /** Where the guest is loaded, where it starts, where the host puts its parameters. */
 export const layout = {
   gpa: 0x9000,
-  parameters: 0x9280,
+  parameters: 0x9290,
   start: 0x9088,
 } as const
 
@@ -12,10 +12,10 @@ const lines = [
   'fa', // cli
   '8cc8', // mov ax, cs
   '8ed8', // mov ds, ax
-  '0f01166802', // lgdt [gdt_register - trampoline]
+  '0f01167802', // lgdt [gdt_register - trampoline]
   '66b820000000', // mov eax, 0x20                   # CR4.PAE
   '0f22e0', // mov cr4, eax
-  '66a19002', // mov eax, [boot_cr3 - trampoline]
+  '66a1a002', // mov eax, [boot_cr3 - trampoline]
   '0f22d8', // mov cr3, eax
   '66b9800000c0', // mov ecx, 0xc0000080             # EFER
   '66b800010000', // mov eax, 0x100                  # LME
@@ -42,11 +42,11 @@ const lines = [
   'b8ff010000', // mov eax, 0x1ff
   '31d2', // xor edx, edx
   '0f30', // wrmsr
-  '0f011c2572920000', // lidt [idt_register]
-  'f0ff042584920000', // lock inc dword ptr [online]
+  '0f011c2582920000', // lidt [idt_register]
+  'f0ff042594920000', // lock inc dword ptr [online]
   'e984000000', // jmp sleep
   'fa', // cli
-  '0f01142568920000', // lgdt [gdt_register]
+  '0f01142578920000', // lgdt [gdt_register]
   '6a08', // push 0x08
   '689a900000', // push offset bootstrap
   '48cb', // .byte 0x48, 0xcb                # retfq: loads CS from our own GDT
@@ -55,9 +55,9 @@ const lines = [
   '8ec0', // mov es, ax
   '8ed0', // mov ss, ax
   '0f20d8', // mov rax, cr3
-  '89042590920000', // mov [boot_cr3], eax
+  '890425a0920000', // mov [boot_cr3], eax
   '48c7c400101000', // mov rsp, STACKS + 0x1000
-  '0f011c2572920000', // lidt [idt_register]
+  '0f011c2582920000', // lidt [idt_register]
   '48c7c600000100', // mov rsi, SCRIPT
   '8b1e', // mov ebx, [rsi]
   '8b4e04', // mov ecx, [rsi + 4]
@@ -84,7 +84,7 @@ const lines = [
   '743d', // je hypercall
   'fb', // sti
   'f4', // hlt
-  'f0ff04259c920000', // lock inc dword ptr [woken]
+  'f0ff0425ac920000', // lock inc dword ptr [woken]
   'ebf4', // jmp sleep
   '0f30', // wrmsr
   'eba8', // jmp next
@@ -112,7 +112,7 @@ const lines = [
   '498b4908', // mov rcx, [r9 + 8]
   '498b5110', // mov rdx, [r9 + 16]
   '498b7118', // mov rsi, [r9 + 24]
-  '833c259492000000', // cmp dword ptr [amd], 0
+  '833c25a492000000', // cmp dword ptr [amd], 0
   '7505', // jne 1f
   '0f01c1', // .byte 0x0f, 0x01, 0xc1          # vmcall
   'eb03', // jmp 2f
@@ -121,14 +121,14 @@ const lines = [
   '4c89c6', // mov rsi, r8
   'e945ffffff', // jmp next
   'f390', // pause
-  '39042584920000', // cmp [online], eax
+  '39042594920000', // cmp [online], eax
   '72f5', // jb wait_online
   'e935ffffff', // jmp next
   'ba04050000', // mov edx, DONE_PORT
   'ee', // out dx, al
   'e92affffff', // jmp next
   'fb', // sti
-  'ff042588920000', // inc dword ptr [spun]
+  'ff042598920000', // inc dword ptr [spun]
   'ebf7', // jmp spinning
   '50', // push rax
   '51', // push rcx
@@ -136,31 +136,33 @@ const lines = [
   '53', // push rbx
   '8b5c2420', // mov ebx, [rsp + 32]
   'f0ff049d00400200', // lock inc dword ptr [VECTORS + rbx*4]
-  'f704258092000002000000', // test dword ptr [flags], EOI_X2APIC
+  'f704259092000010000000', // test dword ptr [flags], EOI_PV  # no exit before the EOI: it would take KVM's word back
+  '751c', // jnz report
+  'f704259092000002000000', // test dword ptr [flags], EOI_X2APIC
   '740f', // jz report
   'b902080000', // mov ecx, 0x802                  # x2APIC ID
   '0f32', // rdmsr
   'f0ff048500000200', // lock inc dword ptr [PROCESSORS + rax*4]
-  'f704258092000001000000', // test dword ptr [flags], REPORT
+  'f704259092000001000000', // test dword ptr [flags], REPORT
   '7408', // jz acknowledge
   '89d8', // mov eax, ebx
   'ba00050000', // mov edx, REPORT_PORT
   'ef', // out dx, eax
   '83fb20', // cmp ebx, 0x20                   # NMI and exceptions have no EOI
   '725c', // jb leave
-  '8b042580920000', // mov eax, [flags]
+  '8b042590920000', // mov eax, [flags]
   'a910000000', // test eax, EOI_PV
   '7416', // jz pic
   'f00fba34250080020000', // lock btr dword ptr [PV_EOI], 0
   '730a', // jnc pic
-  'f0ff042598920000', // lock inc dword ptr [skipped]
+  'f0ff0425a8920000', // lock inc dword ptr [skipped]
   'eb38', // jmp leave
   'a908000000', // test eax, EOI_PIC
   '740d', // jz xapic
   'b020', // mov al, 0x20
   'e6a0', // out 0xa0, al
   'e620', // out 0x20, al
-  '8b042580920000', // mov eax, [flags]
+  '8b042590920000', // mov eax, [flags]
   'a904000000', // test eax, EOI_XAPIC
   '740b', // jz x2apic
   'b9b000e0fe', // mov ecx, 0xfee000b0
@@ -177,11 +179,12 @@ const lines = [
   '58', // pop rax
   '4883c408', // add rsp, 8
   '48cf', // iretq
+  '0f1f00', // .balign 16
   '0000000000000000', // .quad 0
   'ffff0000009baf00', // .quad 0x00af9b000000ffff        # 0x08: 64-bit code
   'ffff00000093cf00', // .quad 0x00cf93000000ffff        # 0x10: data
   '1700', // .word . - gdt - 1
-  '5092000000000000', // .quad gdt
+  '6092000000000000', // .quad gdt
   'ff0f', // .word 256*16 - 1
   '0050000000000000', // .quad 0x5000
   '0f1f4000', // .balign 8
