@@ -3,7 +3,14 @@
 
 import { encodeGate, type GateKind } from '../x86/gate.js'
 import type { PhysicalMemory } from '../x86/physical-memory.js'
-import { flatCode32, flatCode64, flatData, type Segment, taskStateSegment } from '../x86/segment.js'
+import {
+  flatCode32,
+  flatCode64,
+  flatData,
+  type Segment,
+  SYSTEM_TYPE,
+  taskStateSegment,
+} from '../x86/segment.js'
 import {
   descriptorTable,
   encodeSegmentDescriptor,
@@ -41,8 +48,11 @@ export function codeSegment({ bits }: Mode, ring: Ring): Segment {
 
 export const dataSegment = (ring: Ring): Segment => flat(flatData, SELECTORS.data, ring)
 
-export const taskSegment = (): Segment =>
-  taskStateSegment(BigInt(layout.TSS), TSS_LIMIT, SELECTORS.tss)
+/** Available instead of busy where the processor wants it so, see `isTaskBusy`. */
+export function taskSegment(busy = true): Segment {
+  const segment = taskStateSegment(BigInt(layout.TSS), TSS_LIMIT, SELECTORS.tss)
+  return busy ? segment : { ...segment, type: SYSTEM_TYPE.tssAvailable }
+}
 
 /** The GDT. Gives its limit. */
 export function writeGdt(ram: PhysicalMemory, { long }: Mode): number {

@@ -11,8 +11,8 @@ import { CpuidTable } from '../x86/cpuid-table.js'
 import { EFER } from '../x86/efer.js'
 import { MSR, type MsrName } from '../x86/msr.js'
 import type { PhysicalMemory } from '../x86/physical-memory.js'
-import { realModeSegment, unusableSegment } from '../x86/segment.js'
-import { codeSegment, dataSegment, taskSegment } from './descriptors.js'
+import { realModeSegment, type Segment, unusableSegment } from '../x86/segment.js'
+import { codeSegment, dataSegment } from './descriptors.js'
 import { type GuestImage, imageOf } from './guest-image.js'
 import * as layout from './layout.js'
 import { controlRegisters, type Mode, type ModeName, type Ring } from './modes.js'
@@ -68,12 +68,14 @@ export function prepareVcpu(
   ram: PhysicalMemory & { readonly size: number },
   mode: Mode,
   options: GuestOptions,
+  tr: Segment,
 ): void {
   setCpuid(vcpu, options)
   const image = imageOf(mode, ram.size)
   ram.write(0, image.bytes)
   const sregs = vcpu.getSregs()
-  enterMode(vcpu, { ...sregs, ...specialRegisters(sregs, mode, options, image) }, options)
+  const task = mode.protected ? { tr: tr as KvmSregs['tr'] } : {}
+  enterMode(vcpu, { ...sregs, ...specialRegisters(sregs, mode, options, image), ...task }, options)
   if (options.xcr0 !== undefined) vcpu.setXcrs([{ xcr: 0, value: options.xcr0 }])
   const msrs = Object.entries(options.msrs ?? {}) as [MsrName, bigint][]
   if (msrs.length > 0) vcpu.setMsrs(msrs.map(([name, data]) => ({ index: MSR[name], data })))
@@ -121,7 +123,6 @@ function protectedSegments(mode: Mode, ring: Ring): Partial<KvmSregs> {
     fs: data,
     gs: data,
     ss: data,
-    tr: taskSegment(),
     ldt: unusableSegment(),
   } as Partial<KvmSregs>
 }

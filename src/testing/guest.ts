@@ -14,7 +14,7 @@ import { walkPageTables } from '../x86/page-walk.js'
 import { asm, type Source } from './assembler/asm.js'
 import { assemble } from './assembler/assemble.js'
 import type { Program } from './assembler/program.js'
-import { vectorAt, writeGate } from './descriptors.js'
+import { taskSegment, vectorAt, writeGate } from './descriptors.js'
 import { mapRam } from './guest-image.js'
 import { type GuestOptions, prepareVcpu } from './guest-set-up.js'
 import * as layout from './layout.js'
@@ -97,9 +97,13 @@ export class TestGuest implements Disposable {
       this.memory = GuestMemory.create(Math.max(options.memory ?? 0, layout.RAM_SIZE))
       this.vm.mapMemory(this.memory)
       this.vcpu = this.vm.createVcpu(0)
-      prepareVcpu(this.vcpu, this.memory, this.#mode, options)
+      const tr = taskSegment(isTaskBusy())
+      prepareVcpu(this.vcpu, this.memory, this.#mode, options, tr)
       this.#sync = this.vcpu.enableSyncRegs()
-      this.#pristine = new Pristine(this.vcpu, this.memory, options.irqchip === 'kernel')
+      this.#pristine = new Pristine(this.vcpu, this.memory, {
+        kernelIrqchip: options.irqchip === 'kernel',
+        ...(this.#mode.protected && { tr }),
+      })
     } catch (error) {
       this.close()
       throw error
@@ -317,6 +321,22 @@ export class TestGuest implements Disposable {
   [Symbol.dispose](): void {
     this.close()
   }
+}
+
+let taskBusy: boolean | undefined
+
+/**
+ * A loaded task register is busy, and Intel's processors take no other. QEMU's emulated SVM finds no
+ * I/O map in a busy one, and aborts when it looks for a stack there outside of long mode.
+ */
+function isTaskBusy(): boolean {
+  if (taskBusy === undefined) {
+    // What the guest below is made with.
+    taskBusy = true
+    using probe = new TestGuest({ ring: 3 })
+    taskBusy = probe.run(asm``).kind === 'done'
+  }
+  return taskBusy
 }
 
 const ZERO: KvmRegs = {

@@ -5,6 +5,7 @@ import { readMsrs } from '../core/state-msrs.js'
 import type { Vcpu } from '../core/vcpu.js'
 import type { MsrEntry } from '../core/vcpu-msrs.js'
 import type { KvmSregs } from '../uapi/index.js'
+import type { Segment } from '../x86/segment.js'
 
 /** Time goes on over a reset. */
 const IA32_TSC = 0x10
@@ -33,12 +34,18 @@ export class Pristine {
   readonly #events
   readonly #interrupts
 
-  constructor(vcpu: Vcpu, memory: GuestMemory, kernelIrqchip: boolean) {
+  /** @param options `tr`: as it was set; KVM says busy of every task register. */
+  constructor(
+    vcpu: Vcpu,
+    memory: GuestMemory,
+    { kernelIrqchip, tr }: { kernelIrqchip: boolean; tr?: Segment },
+  ) {
     this.#vcpu = vcpu
     this.#memory = memory
     this.#ram = memory.read(0, memory.size)
     this.#regs = vcpu.getRegs()
-    this.sregs = vcpu.getSregs()
+    const sregs = vcpu.getSregs()
+    this.sregs = tr ? { ...sregs, tr: { ...sregs.tr, ...tr } } : sregs
     this.#msrs = currentMsrs(vcpu)
     this.#xsave = vcpu.getXsave()
     this.#xcrs = vcpu.getXcrs()

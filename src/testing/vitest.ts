@@ -1,7 +1,7 @@
 // Types for `expect(outcome).toRaise('#GP')`. The matchers register themselves when a guest is made
 // under vitest; this module is imported for what TypeScript is to know.
 
-import 'vitest'
+import type {} from 'vitest'
 import type { CpuState } from './matchers.js'
 import type { Raised } from './outcome.js'
 

@@ -7,6 +7,7 @@ import {
   mkdirSync,
   mkdtempSync,
   readdirSync,
+  readFileSync,
   rmSync,
   writeFileSync,
 } from 'node:fs'
@@ -51,7 +52,10 @@ beforeAll(() => {
   execFileSync('npm', ['pack', '--pack-destination', project], { cwd: root, stdio: 'pipe' })
   writeFileSync(join(project, 'package.json'), '{ "name": "user", "private": true }')
   const tarball = readdirSync(project).find((name) => name.endsWith('.tgz'))!
-  run('npm', 'install', '--no-audit', join(project, tarball))
+  // The harness for feature tests needs an assembler, which its user installs as well.
+  const { devDependencies } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
+  const assembler = `iced-x86@${devDependencies['iced-x86']}`
+  run('npm', 'install', '--no-audit', join(project, tarball), assembler)
 })
 
 afterAll(() => rmSync(project, { recursive: true, force: true }))

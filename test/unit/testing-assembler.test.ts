@@ -74,6 +74,7 @@ describe('encodings of the manuals', () => {
     ['jmp 8:0x1000', 'ea001000000800', 32],
     ['mov eax, [label]; label: db 1', 'a10500000001', 32],
     ['pushad', '60', 32],
+    ['cmpxchg ebx, ecx', '0fb1cb', 32],
     ['sysretq; sysret; wrmsr; vmcall; vmmcall', '480f070f070f300f01c10f01d9'],
     ['db 1, "ab", 2; dw -1; dd 5; dq 0x1122334455667788', '01616202ffff050000008877665544332211'],
     ['nop; align 4; db 7', '9090909007'],

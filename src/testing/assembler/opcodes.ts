@@ -75,7 +75,11 @@ function readTable(): ReadonlyMap<string, readonly Opcode[]> {
       code,
       kinds: Array.from({ length: info.opCount }, (_, i) => OpCodeOperandKind[info.opKind(i)]!),
       memorySize: MemorySizeExt.size(info.memorySize),
-      bits: BITS.filter((bits) => info.isInstruction && info.isAvailableInMode(bits)),
+      // What a decoder must be told to know is of processors of the past.
+      bits:
+        info.isInstruction && info.decoderOption === 0
+          ? BITS.filter((bits) => info.isAvailableInMode(bits))
+          : [],
     }
     const mnemonic = Mnemonic[info.mnemonic]!.toLowerCase()
     info.free()
