@@ -21,8 +21,9 @@ describe('the rate of the TSC', () => {
     expect(tscKhz).toBeGreaterThan(100_000)
     vcpu.setTscKhz(tscKhz)
     expect(vcpu.getTscKhz()).toBe(tscKhz)
+    // The host's, which Linux measures more closely in its first seconds.
     vcpu.setTscKhz(0)
-    expect(vcpu.getTscKhz()).toBe(tscKhz)
+    expect(Math.abs(vcpu.getTscKhz() - tscKhz)).toBeLessThan(tscKhz / 100)
   })
 
   test('can be another where the CPU scales it', (context) => {

