@@ -68,8 +68,15 @@ function sendInitAndSipi(vcpus: readonly Vcpu[], vector: number): void {
   }
 }
 
+// KERNEL: 6.18 may find no LAPIC for an id while those of other vCPUs, on their threads, are reset.
+const TRIES = 100
+const pause = new Int32Array(new SharedArrayBuffer(4))
+
 function send(vm: Vm, vcpuId: number, message: MsiMessage): void {
-  if (vm.signalMsi(message) > 0) return
+  for (let i = 0; i < TRIES; i++) {
+    if (vm.signalMsi(message) > 0) return
+    Atomics.wait(pause, 0, 0, 1)
+  }
   const reason = 'no LAPIC has this id, or it takes no message (ids of 32 bits: KVM_CAP_X2APIC_API)'
   const details = { ioctl: 'KVM_SIGNAL_MSI', vcpuId, reason }
   throw new KvmError('ENXIO', 6, 'no such device or address', details)
