@@ -1,6 +1,6 @@
 // What a vCPU's exits amount to, in a page that JavaScript reads without a call: how many of each
-// reason, and when asked for, how long. src/core/exit-statistics.ts and exit-trace.ts know the
-// layouts.
+// reason, and when asked for, how long. The layouts are also in src/core/exits: exit-statistics.ts
+// and exit-trace.ts.
 #pragma once
 
 #include <x86intrin.h>

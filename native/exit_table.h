@@ -23,7 +23,7 @@ struct Access {
 
 // A ring of writes in a region's memory: vCPUs put them in, JavaScript takes them out. Bounded,
 // many writers, one reader; an entry's sequence number says whose turn it is (D. Vyukov's queue).
-// src/core/write-sink.ts knows the same layout.
+// src/core/exits/write-sink.ts knows the same layout.
 class WriteRing {
  public:
   struct Entry {

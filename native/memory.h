@@ -15,7 +15,7 @@ namespace node_kvm {
 
 class Userfault;
 
-// src/core/memory-options.ts has the same numbers.
+// src/core/memory/memory-options.ts has the same numbers.
 enum class Backing : uint32_t {
   kMemfd,
   kAnonymous,

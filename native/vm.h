@@ -34,7 +34,7 @@ struct MemorySlot {
   uint32_t flags = 0;
 };
 
-// What JavaScript is told of a slot (src/core/memory-slots.ts has the same fields).
+// What JavaScript is told of a slot (src/core/memory/memory-slots.ts has the same fields).
 struct SlotInfo {
   double slot, flags, gpa, size;
   double region;  // the object's number; 0 without

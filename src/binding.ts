@@ -158,7 +158,7 @@ interface Native extends MemoryNative, UserfaultNative {
     guestMemfd: Handle | null,
     guestMemfdOffset: number,
   ): number
-  /** Writes six doubles for each slot (src/core/memory-slots.ts). Returns how many slots. */
+  /** Writes six doubles for each slot (src/core/memory/memory-slots.ts). Returns how many slots. */
   listSlots(vm: FileHandle, first: number, slots: Uint8Array): number
   changeSlot(vm: FileHandle, slot: number, flags: number, gpa: number): number
   getDirtyLog(vm: FileHandle, slot: number, bitmap: Uint8Array): number

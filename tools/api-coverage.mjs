@@ -9,7 +9,7 @@
 // answers in docs/api-answers.json, which tools/trace-ioctls.mjs writes.
 
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
@@ -62,8 +62,8 @@ function rows() {
 function methods() {
   /** @type {Map<string, string[]>} */
   const found = new Map()
-  for (const file of readdirSync(join(root, 'src/core'))) {
-    const kind = KINDS.find(([, , pattern]) => pattern.test(file))
+  for (const file of readdirSync(join(root, 'src/core'), { encoding: 'utf8', recursive: true })) {
+    const kind = KINDS.find(([, , pattern]) => pattern.test(basename(file)))
     if (kind === undefined) continue
     const [scope, owner] = kind
     // A doc comment with the tag, and the member that follows it.

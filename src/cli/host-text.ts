@@ -1,13 +1,13 @@
 // The host report for people. What decides comes first: can it be used, on what, how fast, how much;
 // the long lists follow.
 
-import type { HostCpuid } from '../core/host-cpuid.js'
-import type { HostFeature } from '../core/host-features.js'
-import type { GuestExecution, HostGuestExecution } from '../core/host-guest-probe.js'
-import type { HostMemory } from '../core/host-memory.js'
-import type { HostMsr } from '../core/host-msrs.js'
-import type { AvailableHostReport, HostFacts, HostReport } from '../core/host-report.js'
-import type { HostVmx } from '../core/host-vmx.js'
+import type { HostCpuid } from '../core/host/host-cpuid.js'
+import type { HostFeature } from '../core/host/host-features.js'
+import type { GuestExecution, HostGuestExecution } from '../core/host/host-guest-probe.js'
+import type { HostMemory } from '../core/host/host-memory.js'
+import type { HostMsr } from '../core/host/host-msrs.js'
+import type { AvailableHostReport, HostFacts, HostReport } from '../core/host/host-report.js'
+import type { HostVmx } from '../core/host/host-vmx.js'
 import { type TextRow, textBytes, textGroup } from './text-layout.js'
 
 /** Formats a report for a terminal of 96 columns; without a final newline. */

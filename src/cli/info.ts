@@ -1,7 +1,7 @@
 // `node-kvm info`: the host report, as text or JSON.
 
 import { parseArgs } from 'node:util'
-import { hostReport, hostReportToJson } from '../core/host-report.js'
+import { hostReport, hostReportToJson } from '../core/host/host-report.js'
 import { formatHostReport } from './host-text.js'
 
 /** Help for `node-kvm info`. */

@@ -2,7 +2,7 @@
 
 import { writeFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
-import { traceToJson } from '../core/exit-trace.js'
+import { traceToJson } from '../core/exits/exit-trace.js'
 import { MachineCrash } from '../machine/crash.js'
 import { Machine } from '../machine/machine.js'
 import { dryRun } from './dry-run.js'

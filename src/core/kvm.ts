@@ -23,12 +23,12 @@ import {
   KVM_X86_GET_MCE_CAP_SUPPORTED,
   type KvmCpuidEntry2,
 } from '../uapi/index.js'
-import { type CapabilityName, capabilityNumber } from './capability-number.js'
+import { type CapabilityName, capabilityNumber } from './capabilities/capability-number.js'
+import { FileCapabilities } from './capabilities/file-capabilities.js'
 import { checkName, DeviceAttributes } from './device-attributes.js'
 import { KvmError, kvmError } from './errors.js'
 import { KvmFile } from './file.js'
-import { FileCapabilities } from './file-capabilities.js'
-import { explainOpenError } from './open-error.js'
+import { explainOpenError } from './host/open-error.js'
 import { filePath, list, uint32 } from './validate.js'
 import { Vm } from './vm.js'
 

@@ -13,15 +13,15 @@ import {
   RESULT_WOULD_DEADLOCK,
 } from '../binding.js'
 import { closedError, KvmError, kvmError } from './errors.js'
-import type { AtomicArrays, Element } from './memory-access.js'
-import { MemoryHost, type RegionPart } from './memory-host.js'
+import type { AtomicArrays, Element } from './memory/memory-access.js'
+import { MemoryHost, type RegionPart } from './memory/memory-host.js'
 import {
   type CheckedOptions,
   checkedOptions,
   createRegion,
   type MemoryOptions,
-} from './memory-options.js'
-import { servedHere } from './served-pages.js'
+} from './memory/memory-options.js'
+import { servedHere } from './memory/served-pages.js'
 import { findObject, type SharedMemory } from './shared.js'
 import {
   bytes as checkBytes,

@@ -17,13 +17,13 @@ import {
   StructView,
 } from '../uapi/index.js'
 import { AbortError, capabilityMissing, closedError, KvmError, kvmError } from './errors.js'
-import { type Exit, ExitTable } from './exits.js'
-import { RunState } from './run-state.js'
+import { type Exit, ExitTable } from './exits/exits.js'
 import { findObject, type SharedVcpu } from './shared.js'
-import { restoreVcpuState, saveVcpuState, type VcpuState } from './state-vcpu.js'
-import { SyncRegs } from './sync-regs.js'
+import { restoreVcpuState, saveVcpuState, type VcpuState } from './state/state-vcpu.js'
 import { instance, invalidArgType, object, outOfRange, uint32 } from './validate.js'
-import { VcpuThreads } from './vcpu-threads.js'
+import { RunState } from './vcpu/run-state.js'
+import { SyncRegs } from './vcpu/sync-regs.js'
+import { VcpuThreads } from './vcpu/vcpu-threads.js'
 import { Vm } from './vm.js'
 
 /** Limits of one {@link Vcpu.run}. */

@@ -4,10 +4,10 @@ import { type Binding, binding, KIND_SYSTEM, KIND_VM, type VmHandle } from '../b
 import { closedError, kvmError } from './errors.js'
 import { Kvm } from './kvm.js'
 import { findObject, type SharedVm } from './shared.js'
-import { restoreVmState, saveVmState, type VmState } from './state-vm.js'
+import { restoreVmState, saveVmState, type VmState } from './state/state-vm.js'
 import { object, uint32 } from './validate.js'
 import { Vcpu } from './vcpu.js'
-import { VmExits } from './vm-exits.js'
+import { VmExits } from './vm/vm-exits.js'
 
 /**
  * A virtual machine: an address space with slots of RAM, interrupt controllers in the kernel, vCPUs.

@@ -1,6 +1,6 @@
 // What is known about a machine that cannot go on: which vCPU, where it stands, and where the others do.
 
-import type { Exit } from '../core/exits.js'
+import type { Exit } from '../core/exits/exits.js'
 import type { GuestMemory } from '../core/memory.js'
 import type { Vcpu } from '../core/vcpu.js'
 import type { KvmRegs } from '../uapi/index.js'

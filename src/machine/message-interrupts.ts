@@ -2,9 +2,9 @@
 // not masked, an irqfd between the two. Signals of a masked one stay in its eventfd, from where KVM takes
 // them when the irqfd is assigned again.
 
-import { EventFd } from '../core/event-fd.js'
-import { GsiRouting } from '../core/gsi-routing.js'
-import { IrqFd } from '../core/irq-fd.js'
+import { EventFd } from '../core/interrupts/event-fd.js'
+import { GsiRouting } from '../core/interrupts/gsi-routing.js'
+import { IrqFd } from '../core/interrupts/irq-fd.js'
 import type { Vm } from '../core/vm.js'
 import type { MessageInterrupt } from '../devices/index.js'
 import type { MsiMessage } from '../x86/index.js'

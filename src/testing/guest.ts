@@ -1,10 +1,10 @@
 // A guest for tests: one call makes a VM whose vCPU stands in the wished mode, with page tables,
 // descriptor tables and stacks, and code of a few instructions runs in it.
 
-import type { Exit } from '../core/exits.js'
+import type { Exit } from '../core/exits/exits.js'
 import { Kvm } from '../core/kvm.js'
 import { GuestMemory } from '../core/memory.js'
-import type { SyncRegs } from '../core/sync-regs.js'
+import type { SyncRegs } from '../core/vcpu/sync-regs.js'
 import type { Vcpu } from '../core/vcpu.js'
 import type { Vm } from '../core/vm.js'
 import type { KvmRegs, KvmSregs } from '../uapi/index.js'

@@ -1,6 +1,6 @@
 // How a run of a test guest ended, as plain values that later runs do not change.
 
-import type { Exit } from '../core/exits.js'
+import type { Exit } from '../core/exits/exits.js'
 import type { KvmRegs, KvmSregs } from '../uapi/index.js'
 import { describeException } from '../x86/error-codes.js'
 import type { Program } from './assembler/program.js'

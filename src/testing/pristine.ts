@@ -1,9 +1,9 @@
 // What a guest was when it was made, for going back to it quickly: only what guest code can change.
 
 import type { GuestMemory } from '../core/memory.js'
-import { readMsrs } from '../core/state-msrs.js'
+import { readMsrs } from '../core/state/state-msrs.js'
+import type { MsrEntry } from '../core/vcpu/vcpu-msrs.js'
 import type { Vcpu } from '../core/vcpu.js'
-import type { MsrEntry } from '../core/vcpu-msrs.js'
 import type { KvmSregs } from '../uapi/index.js'
 import type { Segment } from '../x86/segment.js'
 

@@ -1,7 +1,7 @@
 // What a test needs of the machine. All of it is asked of the machine itself, once.
 
 import { readFileSync } from 'node:fs'
-import { hostReport } from '../core/host-report.js'
+import { hostReport } from '../core/host/host-report.js'
 import { Kvm } from '../core/kvm.js'
 import { capabilityNumbers, invalidArgValue } from '../uapi/index.js'
 import type { CpuidFeatureName } from '../x86/cpuid-features.js'

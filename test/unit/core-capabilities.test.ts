@@ -6,7 +6,7 @@ import {
   type FileCapabilityName,
   vcpuCapabilities,
   vmCapabilities,
-} from '../../src/core/capability-encoders.js'
+} from '../../src/core/capabilities/capability-encoders.js'
 
 const path = new URL('../../reference/kvm-capabilities.json', import.meta.url)
 const facts: { name: string; enableCap: string | null }[] = JSON.parse(readFileSync(path, 'utf8'))

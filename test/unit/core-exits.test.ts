@@ -3,9 +3,9 @@
 
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { type Exit, ExitTable, type ExitType } from '../../src/core/exits.js'
-import { RunState } from '../../src/core/run-state.js'
-import { SyncRegs } from '../../src/core/sync-regs.js'
+import { type Exit, ExitTable, type ExitType } from '../../src/core/exits/exits.js'
+import { RunState } from '../../src/core/vcpu/run-state.js'
+import { SyncRegs } from '../../src/core/vcpu/sync-regs.js'
 import { decodeKvmRun, exitName, type KvmRun, layouts, StructView } from '../../src/uapi/index.js'
 
 const PAGES = 8192

@@ -2,8 +2,8 @@
 
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { decodeRoute, encodeRoute, type GsiRoute } from '../../src/core/gsi-route.js'
-import { GsiRoutes } from '../../src/core/gsi-routing.js'
+import { decodeRoute, encodeRoute, type GsiRoute } from '../../src/core/interrupts/gsi-route.js'
+import { GsiRoutes } from '../../src/core/interrupts/gsi-routing.js'
 import { codeOf } from '../helpers/thrown.js'
 
 const uint32 = fc.integer({ min: 0, max: 0xffff_ffff })

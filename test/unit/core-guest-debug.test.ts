@@ -1,6 +1,6 @@
 // The words of KVM_SET_GUEST_DEBUG, against DR7's own description.
 import { describe, expect, test } from 'vitest'
-import { type GuestDebugOptions, guestDebug } from '../../src/core/guest-debug.js'
+import { type GuestDebugOptions, guestDebug } from '../../src/core/vcpu/guest-debug.js'
 import { DR7, decodeBits } from '../../src/x86/index.js'
 import { codeOf } from '../helpers/thrown.js'
 

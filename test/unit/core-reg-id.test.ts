@@ -1,6 +1,6 @@
 // Register ids, against the numbers of KVM API 4.68.
 import { expect, test } from 'vitest'
-import { GUEST_SSP_REG_ID, msrRegId } from '../../src/core/reg-id.js'
+import { GUEST_SSP_REG_ID, msrRegId } from '../../src/core/vcpu/reg-id.js'
 import { codeOf } from '../helpers/thrown.js'
 
 test('an MSR and the shadow-stack pointer', () => {

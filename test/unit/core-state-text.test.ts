@@ -1,7 +1,7 @@
 // States as text: whatever they hold comes back.
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { parseState, stringifyState } from '../../src/core/state-text.js'
+import { parseState, stringifyState } from '../../src/core/state/state-text.js'
 import { codeOf } from '../helpers/thrown.js'
 
 const { value } = fc.letrec((tie) => ({

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { WorkingSet } from '../../src/core/working-set.js'
+import { WorkingSet } from '../../src/core/memory/working-set.js'
 
 const PAGE = 4096
 

@@ -2,7 +2,7 @@
 
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { isZero, RangeJoiner, setBit } from '../../src/core/dirty-bits.js'
+import { isZero, RangeJoiner, setBit } from '../../src/core/memory/dirty-bits.js'
 
 type Range = [first: number, end: number]
 const GPA = 2 ** 33

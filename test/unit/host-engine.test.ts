@@ -1,10 +1,10 @@
 // Processor, modules, engine and features as they follow from a host's files.
 import { describe, expect, it } from 'vitest'
-import { readHostCpu } from '../../src/core/host-cpu.js'
-import { findHostEngine } from '../../src/core/host-engine.js'
-import { findHostFeatures } from '../../src/core/host-features.js'
-import { hostFiles } from '../../src/core/host-files.js'
-import { readHostModules } from '../../src/core/host-modules.js'
+import { readHostCpu } from '../../src/core/host/host-cpu.js'
+import { findHostEngine } from '../../src/core/host/host-engine.js'
+import { findHostFeatures } from '../../src/core/host/host-features.js'
+import { hostFiles } from '../../src/core/host/host-files.js'
+import { readHostModules } from '../../src/core/host/host-modules.js'
 import { cpuinfo, type HostTreeFiles, hostTree, moduleFiles } from '../helpers/host-tree.js'
 
 const AMD = { vendor: 'AuthenticAMD' }

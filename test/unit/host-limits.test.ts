@@ -1,6 +1,6 @@
 // Limits and flags out of capability values, old kernels included.
 import { expect, it } from 'vitest'
-import { limitsOf, vmTypes, x2apicApiFlags } from '../../src/core/host-capabilities.js'
+import { limitsOf, vmTypes, x2apicApiFlags } from '../../src/core/host/host-capabilities.js'
 
 it('takes what the API prescribes where a kernel knows no capability', () => {
   expect(limitsOf({})).toEqual({

@@ -1,7 +1,7 @@
 // Huge pages and page merging as a host's files show them.
 import { expect, it } from 'vitest'
-import { hostFiles } from '../../src/core/host-files.js'
-import { readHostMemory } from '../../src/core/host-memory.js'
+import { hostFiles } from '../../src/core/host/host-files.js'
+import { readHostMemory } from '../../src/core/host/host-memory.js'
 import { hostTree } from '../helpers/host-tree.js'
 
 const MM = '/sys/kernel/mm'

@@ -2,7 +2,7 @@
 import { chmodSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
-import { explainOpenError } from '../../src/core/open-error.js'
+import { explainOpenError } from '../../src/core/host/open-error.js'
 import { cpuinfo, type HostTreeFiles, hostTree, moduleFiles } from '../helpers/host-tree.js'
 
 const AMD = { vendor: 'AuthenticAMD' }

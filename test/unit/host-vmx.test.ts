@@ -1,7 +1,7 @@
 // The VMX capability MSRs in words, from registers of the shapes that processors have.
 import { describe, expect, it } from 'vitest'
-import { describeHostMsrs } from '../../src/core/host-msrs.js'
-import { decodeHostVmx } from '../../src/core/host-vmx.js'
+import { describeHostMsrs } from '../../src/core/host/host-msrs.js'
+import { decodeHostVmx } from '../../src/core/host/host-vmx.js'
 
 const IA32_VMX_BASIC = 0x480
 const IA32_VMX_PROCBASED_CTLS2 = 0x48b

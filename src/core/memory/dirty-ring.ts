@@ -1,0 +1,219 @@
+// The ring in which the kernel notes the pages that a vCPU wrote. KVM API 8.29; an entry is struct
+// kvm_dirty_gfn of linux/kvm.h.
+
+import { binding } from '../../binding.js'
+import {
+  KVM_CAP_DIRTY_LOG_RING,
+  KVM_DIRTY_GFN_F_DIRTY,
+  KVM_DIRTY_GFN_F_RESET,
+} from '../../uapi/index.js'
+import { capabilityText } from '../capabilities/capability-number.js'
+import { closedError, KvmError, kvmError } from '../errors.js'
+import { callback } from '../validate.js'
+import { Vcpu } from '../vcpu.js'
+import { type DirtyRings, dirtyRingsOf } from '../vm/vm-file.js'
+import { setBit } from './dirty-bits.js'
+
+const rings = new WeakMap<Vcpu, DirtyRing>()
+/** An entry in 32-bit words: flags, slot, page (low, high). */
+const ENTRY = 4
+// KERNEL: entries that a full ring holds at least: the smallest has 256, of which 64 stay free.
+const SURELY_USED = 128
+
+/**
+ * The dirty ring of one vCPU, where `KVM_CAP_DIRTY_LOG_RING` is enabled for its VM and its slots have
+ * `KVM_MEM_LOG_DIRTY_PAGES`. Collect what is in it, then {@link Vm.resetDirtyRings}, then read the
+ * pages; in time: a vCPU whose ring is nearly full ends its runs with a `'dirtyRingFull'` exit.
+ * {@link DirtyTracker} does all of it.
+ *
+ * A KVM that interprets guest code looks only now and then whether the ring is full, and writes over
+ * entries that nobody has seen yet. This is noticed, see {@link overflows}.
+ */
+export class DirtyRing {
+  /** The vCPU that fills it. */
+  readonly vcpu: Vcpu
+  // Signed, so that none of them is a floating-point number to the compiler.
+  readonly #words: Int32Array
+  readonly #entries: number
+  readonly #vm: DirtyRings
+  #next = 0
+  #resets = 0
+  #sinceReset = 0
+  #overflows = 0
+
+  private constructor(vcpu: Vcpu, vm: DirtyRings, ring: ArrayBuffer) {
+    this.vcpu = vcpu
+    this.#words = new Int32Array(ring)
+    this.#entries = vm.size / (ENTRY * 4)
+    this.#vm = vm
+    this.#resets = vm.resets
+  }
+
+  /**
+   * The ring of a vCPU; always the same object, which knows how far it was collected.
+   *
+   * @throws KvmError `EINVAL` when the VM has no dirty rings; `ERR_KVM_BUSY` while the vCPU runs.
+   */
+  static of(vcpu: Vcpu): DirtyRing {
+    const handle = Vcpu.handleOf(vcpu)
+    const known = rings.get(vcpu)
+    if (known !== undefined && !vcpu.closed) return known
+    const vm = dirtyRingsOf(vcpu.vm)
+    if (vm.size === 0) {
+      throw new KvmError('EINVAL', 22, 'the VM has no dirty rings', {
+        capability: capabilityText(KVM_CAP_DIRTY_LOG_RING),
+        reason: 'enable the capability before the first vCPU',
+        vcpuId: vcpu.id,
+      })
+    }
+    const mapped = binding().mapDirtyRing(vm.handle, handle, vm.size)
+    if (typeof mapped === 'number') throw kvmError(mapped, { syscall: 'mmap', vcpuId: vcpu.id })
+    const ring = new DirtyRing(vcpu, vm, mapped)
+    rings.set(vcpu, ring)
+    return ring
+  }
+
+  /**
+   * How often entries were overwritten before they were collected. Pages that were written are then
+   * unknown, and further writes to them may not be noticed until the logging of their slots was
+   * turned off and on again. Always 0 where the processor runs the guest.
+   */
+  get overflows(): number {
+    return this.#overflows
+  }
+
+  /**
+   * Hands every entry to `each`, oldest first, and marks it as collected: the slot (its number in
+   * bits 0 to 15, the address space in bits 16 to 31) and the page within it. A page may come twice.
+   *
+   * @returns How many there were.
+   * @throws KvmError `ERR_KVM_CLOSED` when the vCPU was closed.
+   */
+  collect(each: (slot: number, page: number) => void): number {
+    callback(each, 'each')
+    if (this.vcpu.closed) throw closedError({ vcpuId: this.vcpu.id })
+    this.#noteReset()
+    const words = this.#words
+    let count = 0
+    while (this.#sinceReset < this.#entries) {
+      const at = this.#next * ENTRY
+      // ORDER: the kernel writes the entry before its flag, and this reads them the other way round.
+      if (Atomics.load(words, at) !== KVM_DIRTY_GFN_F_DIRTY) {
+        if (this.#overflows > 0 && this.#skipStale()) continue
+        return count
+      }
+      const slot = words[at + 1]! >>> 0
+      const page = (words[at + 2]! >>> 0) + words[at + 3]! * 2 ** 32
+      this.#take(at)
+      count++
+      each(slot, page)
+    }
+    return count
+  }
+
+  /**
+   * @internal The same without a call for each: sets the bits of the pages in the bitmaps that `wordsOf`
+   * gives for slots.
+   */
+  collectInto(wordsOf: (slot: number) => Int32Array | undefined): number {
+    if (this.vcpu.closed) throw closedError({ vcpuId: this.vcpu.id })
+    this.#noteReset()
+    let count = 0
+    do {
+      count += this.#takeBits(wordsOf)
+    } while (this.#overflows > 0 && this.#sinceReset < this.#entries && this.#skipStale())
+    return count
+  }
+
+  /** The loop of {@link collectInto}: a few nanoseconds for an entry. */
+  #takeBits(wordsOf: (slot: number) => Int32Array | undefined): number {
+    const words = this.#words
+    const count = this.#countDirty()
+    let at = this.#next * ENTRY
+    let slot = -1
+    let bits: Int32Array | undefined
+    for (let i = 0; i < count; i++) {
+      if (words[at + 1] !== slot) {
+        slot = words[at + 1]!
+        bits = wordsOf(slot >>> 0)
+      }
+      // A page beyond the bitmap, where setting a bit does nothing, is one of a slot that had this
+      // number before.
+      if (bits !== undefined && words[at + 3] === 0) setBit(bits, words[at + 2]!)
+      // ORDER: x86 keeps a store behind the loads before it, and the kernel looks at the flags in the
+      // ioctl that follows.
+      words[at] = KVM_DIRTY_GFN_F_RESET
+      at += ENTRY
+      if (at === words.length) at = 0
+    }
+    this.#next = at / ENTRY
+    this.#noteTaken(count)
+    return count
+  }
+
+  /** How many entries there are to take. */
+  #countDirty(): number {
+    const words = this.#words
+    const room = this.#entries - this.#sinceReset
+    let at = this.#next * ENTRY
+    let count = 0
+    while (count < room && words[at] === KVM_DIRTY_GFN_F_DIRTY) {
+      at += ENTRY
+      if (at === words.length) at = 0
+      count++
+    }
+    // ORDER: the kernel writes an entry before its flag. x86 keeps loads in order, and the compiler
+    // moves none of what is in the entries before this call, which costs too much for each of them.
+    Atomics.load(words, this.#next * ENTRY)
+    return count
+  }
+
+  /**
+   * @internal For a vCPU that says its ring is full when there is nothing in it: gives back entries
+   * that the kernel counts as used. Only after an overflow; a running vCPU's ring must not be given.
+   */
+  giveBackStale(): void {
+    if (this.#overflows === 0) return
+    this.#noteReset()
+    for (let i = 0; i < SURELY_USED && this.#sinceReset < this.#entries; i++) {
+      this.#take(this.#next * ENTRY)
+    }
+  }
+
+  #take(at: number): void {
+    this.#next = this.#next + 1 === this.#entries ? 0 : this.#next + 1
+    Atomics.store(this.#words, at, KVM_DIRTY_GFN_F_RESET)
+    this.#noteTaken(1)
+  }
+
+  #noteTaken(count: number): void {
+    this.#sinceReset += count
+    // KERNEL: a vCPU exits when 64 entries or more are free; a ring without any was overrun.
+    if (count > 0 && this.#sinceReset === this.#entries) this.#overflows++
+  }
+
+  #noteReset(): void {
+    if (this.#resets === this.#vm.resets) return
+    this.#resets = this.#vm.resets
+    this.#sinceReset = 0
+  }
+
+  /**
+   * After an overflow: the kernel counts on from entries that were collected already, by the number
+   * of those it has overwritten. Skips them, when what comes behind them shows how many they are.
+   */
+  #skipStale(): boolean {
+    const isDirty = (entry: number) =>
+      Atomics.load(this.#words, (entry % this.#entries) * ENTRY) === KVM_DIRTY_GFN_F_DIRTY
+    let distance = 1
+    while (distance < this.#entries && !isDirty(this.#next + distance)) distance++
+    if (distance === this.#entries) return false
+    // ORDER: the kernel fills entries one after the other, so this one is dirty by now unless it is
+    // stale.
+    if (isDirty(this.#next)) return true
+    for (let i = 0; i < distance && this.#sinceReset < this.#entries; i++) {
+      this.#take(this.#next * ENTRY)
+    }
+    return true
+  }
+}
