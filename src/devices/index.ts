@@ -30,6 +30,27 @@ export { handleIo, handleMmio } from './handle-exit.js'
 export { I8042, I8042_PORTS, type I8042Options } from './i8042.js'
 export { type InterruptLine, pulse, unconnectedLine } from './interrupt-line.js'
 export { MmioBus } from './mmio-bus.js'
+export { formatMac, parseMac, randomMac } from './net/ethernet.js'
+export {
+  EthernetSwitch,
+  type EthernetSwitchOptions,
+  SwitchPort,
+  type SwitchPortOptions,
+  type SwitchPortStatistics,
+} from './net/ethernet-switch.js'
+export { FrameCapture } from './net/frame-capture.js'
+export { FrameChannel, FrameChannelError, type FrameChannelOptions } from './net/frame-channel.js'
+export { encodeFrame, FrameDecoder } from './net/frame-stream.js'
+export type { NetBackend, NetPort } from './net/net-backend.js'
+export { pcapHeader, pcapRecord } from './net/pcap.js'
+export { ReceiveFilter, type ReceiveMode } from './net/receive-filter.js'
+export { controlCommand, type NetControls } from './net/virtio-net-control.js'
+export {
+  VIRTIO_NET_CONFIG,
+  VIRTIO_NET_CTRL,
+  VIRTIO_NET_F,
+  VIRTIO_NET_S,
+} from './net/virtio-net-features.js'
 export {
   type MessageInterrupt,
   type MessageInterruptFactory,
@@ -72,3 +93,4 @@ export {
   type SystemControlPortOptions,
 } from './system-control-port.js'
 export { nodeTimers, type TimerSource } from './timer-source.js'
+export { type RateLimit, TokenBucket } from './token-bucket.js'
