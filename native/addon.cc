@@ -11,6 +11,7 @@
 #include "thread_api.h"
 #include "userfault_api.h"
 #include "vcpu_api.h"
+#include "virtqueue_api.h"
 #include "vm_api.h"
 
 namespace node_kvm {
@@ -184,6 +185,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   add("findObject", find_object);
   add_thread_functions(env, exports);
   add_exit_table_functions(env, exports);
+  add_virtqueue_functions(env, exports);
   return exports;
 }
 

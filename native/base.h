@@ -122,11 +122,22 @@ class Mapping final : public RefCounted {
 
 // What JavaScript can hold: every such object has a kind (checked on each native call) and a number
 // under which another thread's environment can find it.
-enum class Kind : uint8_t { kSystem, kVm, kVcpu, kDevice, kRegion, kThread, kFile, kUserfault };
+enum class Kind : uint8_t {
+  kSystem,
+  kVm,
+  kVcpu,
+  kDevice,
+  kRegion,
+  kThread,
+  kFile,
+  kUserfault,
+  kGuestRam,
+  kVirtqueue,
+  kDisk,
+  kBlockWorker
+};
 
-constexpr bool is_file(Kind kind) {
-  return kind != Kind::kRegion && kind != Kind::kThread && kind != Kind::kUserfault;
-}
+constexpr bool is_file(Kind kind) { return kind <= Kind::kDevice || kind == Kind::kFile; }
 
 class Object : public RefCounted {
  public:

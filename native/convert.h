@@ -10,6 +10,7 @@
 
 #include "device.h"
 #include "files.h"
+#include "guest_ram.h"
 #include "handle_table.h"
 #include "memory.h"
 #include "run_loop.h"
@@ -61,6 +62,8 @@ template <>
 constexpr Kind kKindOf<PlainFile> = Kind::kFile;
 template <>
 constexpr Kind kKindOf<Userfault> = Kind::kUserfault;
+template <>
+constexpr Kind kKindOf<GuestRam> = Kind::kGuestRam;
 
 // The native object behind a handle; null for any other value. Throws nothing.
 Object* object_of(napi_env env, napi_value value);

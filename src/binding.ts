@@ -120,7 +120,29 @@ interface UserfaultNative {
   regionWouldWait(region: Handle, offset: number, length: number): boolean
 }
 
-interface Native extends MemoryNative, UserfaultNative {
+/** Where a driver put a virtqueue (native/virtqueue.h). `flags`: 1 packed, 2 event index, 4 indirect, 8 in order. */
+export type QueueArguments = [
+  size: number,
+  flags: number,
+  descriptors: number,
+  driver: number,
+  device: number,
+]
+
+/** Functions of virtqueues that native code serves. */
+interface VirtqueueNative {
+  /** RAM as native devices see it: each region with its guest-physical address. */
+  createGuestRam(regions: readonly Handle[], gpas: readonly number[]): Handle | number
+  createVirtqueue(ram: Handle, ...setup: QueueArguments): Handle | number
+  /** Id, slots, readable parts, then address and length of each part; 0: empty; -EIO: broken. */
+  virtqueuePop(queue: Handle): number[] | number
+  virtqueuePush(queue: Handle, id: number, slots: number, written: number): void
+  virtqueueNeedsInterrupt(queue: Handle): boolean
+  /** Switching them on says whether a buffer is there already. */
+  virtqueueNotifications(queue: Handle, on: 0 | 1): boolean | undefined
+}
+
+interface Native extends MemoryNative, UserfaultNative, VirtqueueNative {
   readonly scratch: ArrayBuffer
   openSystem(path: string): FileHandle | number
   createVm(system: FileHandle, type: number): VmHandle | number
