@@ -4,13 +4,20 @@
 import { writeFileSync } from 'node:fs'
 
 /** @typedef {{ name: string, reason: string | undefined }} Skipped */
-/** @typedef {{ passed: number, failed: number, skipped: Skipped[] }} Counts */
+/**
+ * `files`: those that ran to their end; `died`: how often a process that runs them did not.
+ *
+ * @typedef {{ passed: number, failed: number, skipped: Skipped[], files: string[], died: number }} Counts
+ */
+
+/** What vitest says of a process that ended with a file unfinished. */
+const WORKER_DIED = /Worker (exited unexpectedly|forks emitted error)/
 
 export default class CountReporter {
   /** @param {{ onTestCaseResult?: never }} _context */
   constructor(_context) {
     /** @type {Counts} */
-    this.counts = { passed: 0, failed: 0, skipped: [] }
+    this.counts = { passed: 0, failed: 0, skipped: [], files: [], died: 0 }
   }
 
   /** @param {import('vitest/node').TestCase} test */
@@ -22,14 +29,29 @@ export default class CountReporter {
     } else this.counts.failed++
   }
 
-  /**
-   * @param {readonly import('vitest/node').TestModule[]} modules
-   * @param {readonly unknown[]} unhandledErrors
-   */
-  onTestRunEnd(modules, unhandledErrors) {
+  /** @param {import('vitest/node').TestModule} module */
+  onTestModuleEnd(module) {
+    if (['pending', 'queued'].includes(module.state())) return
     // A file that could not be loaded has no tests, only errors.
-    this.counts.failed += modules.filter((module) => module.errors().length > 0).length
-    this.counts.failed += unhandledErrors.length
+    if (module.errors().length > 0) this.counts.failed++
+    this.counts.files.push(module.relativeModuleId)
+    this.#write()
+  }
+
+  /**
+   * @param {readonly import('vitest/node').TestModule[]} _modules
+   * @param {readonly { message?: string }[]} unhandledErrors
+   */
+  onTestRunEnd(_modules, unhandledErrors) {
+    for (const { message = '' } of unhandledErrors) {
+      if (WORKER_DIED.test(message)) this.counts.died++
+      else this.counts.failed++
+    }
+    this.#write()
+  }
+
+  /** After each file: what follows may not end. */
+  #write() {
     const file = process.env.NODE_KVM_COUNTS
     if (file) writeFileSync(file, JSON.stringify(this.counts))
   }

@@ -15,7 +15,7 @@ for (const name of readdirSync(folder).sort()) {
   /** @type {import('./count-reporter.mjs').Counts} */
   const counts = JSON.parse(readFileSync(join(folder, name), 'utf8'))
   passed += counts.passed
-  failed += counts.failed
+  failed += counts.failed + counts.died
   skipped += counts.skipped.length
   for (const test of counts.skipped) {
     const reason = test.reason ?? 'see its title'
