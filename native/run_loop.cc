@@ -4,7 +4,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cstdio>
 
 #include "futex.h"
@@ -14,15 +13,23 @@ namespace {
 
 int64_t to_ns(const timespec& time) { return int64_t{time.tv_sec} * 1000000000 + time.tv_nsec; }
 
-// How often a parked thread looks for its answer before it sleeps: some 10 us, in which a busy
-// event loop answers, and to be woken takes longer. Never with one CPU, where nobody else could
-// answer.
-constexpr int kMostSpins = 400;
-constexpr int kLeastSpins = 25;
+// How long a parked thread looks for its answer before it sleeps: a busy event loop answers in
+// less, and to be woken takes longer. Never with one CPU, where nobody else could answer.
+constexpr int64_t kMostSpinNs = 20'000;
+// An answer that was there after so long, a wake-up included, would have been found by looking.
+constexpr int64_t kWorthSpinningNs = 60'000;
+// A PAUSE takes from 5 to 50 ns by the CPU's model, so the clock says how long it was.
+constexpr int kPausesPerLook = 8;
 
-int most_spins() {
-  static const int spins = ::sysconf(_SC_NPROCESSORS_ONLN) > 1 ? kMostSpins : 0;
-  return spins;
+int64_t most_spin_ns() {
+  static const int64_t ns = ::sysconf(_SC_NPROCESSORS_ONLN) > 1 ? kMostSpinNs : 0;
+  return ns;
+}
+
+int64_t now_ns() {
+  timespec now{};
+  ::clock_gettime(CLOCK_MONOTONIC, &now);
+  return to_ns(now);
 }
 
 }  // namespace
@@ -126,19 +133,18 @@ void VcpuThread::report_pause() {
   queue_->push({Ref<VcpuThread>(this), number, ThreadEvent::kPaused});
 }
 
-// Spins only as long as spinning has helped lately.
+// Spins only while spinning helps, as KVM's own halt polling does.
 void VcpuThread::wait_for_answer() {
   static constexpr auto answered = [](uint32_t word) { return (word & (kAnswered | kStop)) != 0; };
-  for (int spin = 0; spin < spins_; spin++) {
-    if (!answered(word_.load(std::memory_order_acquire))) {
+  int64_t began = now_ns();
+  while (now_ns() - began < spin_ns_) {
+    for (int i = 0; i < kPausesPerLook; i++) {
+      if (answered(word_.load(std::memory_order_acquire))) return;
       __builtin_ia32_pause();
-      continue;
     }
-    spins_ = most_spins();
-    return;
   }
-  spins_ = std::max(spins_ / 2, std::min(kLeastSpins, most_spins()));
   wait_until(answered);
+  spin_ns_ = now_ns() - began < kWorthSpinningNs ? most_spin_ns() : spin_ns_ / 2;
 }
 
 template <typename Condition>

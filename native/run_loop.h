@@ -109,7 +109,7 @@ class VcpuThread final : public Object {
   std::atomic<uint32_t> word_;
   std::atomic<pid_t> tid_{0};
   std::atomic<bool> joined_{false};
-  int spins_ = 0;
+  int64_t spin_ns_ = 0;  // how long it looks for an answer before it sleeps
   // Held while somebody relies on the thread being there.
   std::mutex mutex_;
   bool ended_ = false;
