@@ -48,9 +48,9 @@ export function codeSegment({ bits }: Mode, ring: Ring): Segment {
 
 export const dataSegment = (ring: Ring): Segment => flat(flatData, SELECTORS.data, ring)
 
-/** Available instead of busy where the processor wants it so, see `isTaskBusy`. */
-export function taskSegment(busy = true): Segment {
-  const segment = taskStateSegment(BigInt(layout.TSS), TSS_LIMIT, SELECTORS.tss)
+/** Of the TSS at `base`. Available instead of busy where the processor wants it so. */
+export function taskSegment(base: number, busy = true): Segment {
+  const segment = taskStateSegment(BigInt(base), TSS_LIMIT, SELECTORS.tss)
   return busy ? segment : { ...segment, type: SYSTEM_TYPE.tssAvailable }
 }
 
@@ -66,32 +66,31 @@ export function writeGdt(ram: PhysicalMemory, { long }: Mode): number {
     put(SELECTORS.code32[ring], encodeSegmentDescriptor(flat(flatCode32, SELECTORS.code32, ring)))
     put(SELECTORS.data[ring], encodeSegmentDescriptor(dataSegment(ring)))
   }
-  put(
-    SELECTORS.tss,
-    long ? encodeSystemDescriptor64(taskSegment()) : encodeSegmentDescriptor(taskSegment()),
-  )
+  // The first vCPU's; the others' task registers are loaded without a descriptor.
+  const task = taskSegment(layout.TSS)
+  put(SELECTORS.tss, long ? encodeSystemDescriptor64(task) : encodeSegmentDescriptor(task))
   const bytes = descriptorTable(Array.from(table, (entry) => entry ?? nullDescriptor()))
   ram.write(layout.GDT, bytes)
   return bytes.length - 1
 }
 
 /** The task state: stacks for the way in, and ports that every ring may use. */
-export function writeTss(ram: PhysicalMemory, { long }: Mode): void {
+export function writeTss(ram: PhysicalMemory, { long }: Mode, place: layout.CpuLayout): void {
   const IO_MAP = 0x68
   const bytes = new Uint8Array(TSS_LIMIT + 1)
   const view = new DataView(bytes.buffer)
   if (long) {
-    view.setBigUint64(0x04, BigInt(layout.RING0_STACK), true)
-    view.setBigUint64(0x24, BigInt(layout.DOUBLE_FAULT_STACK), true)
+    view.setBigUint64(0x04, BigInt(place.ring0Stack), true)
+    view.setBigUint64(0x24, BigInt(place.doubleFaultStack), true)
   } else {
-    view.setUint32(0x04, layout.RING0_STACK, true)
+    view.setUint32(0x04, place.ring0Stack, true)
     view.setUint32(0x08, SELECTORS.data[0], true)
   }
   view.setUint16(0x66, IO_MAP, true)
   // A set bit forbids its port: all but the harness's eight stay forbidden. The last byte ends the map.
   bytes.fill(0xff, IO_MAP)
   bytes[IO_MAP + layout.PORT_DONE / 8] = 0
-  ram.write(layout.TSS, bytes)
+  ram.write(place.tss, bytes)
 }
 
 /** `out PORT_VECTOR, al; jmp` back to it: which entry point it is, its address says. */

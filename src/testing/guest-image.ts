@@ -33,7 +33,7 @@ function makeImage(mode: Mode, ramSize: number): GuestImage {
   const ram = new BufferMemory([{ gpa: 0, bytes }])
   const idtLimit = writeVectors(ram, mode)
   const gdtLimit = writeGdt(ram, mode)
-  writeTss(ram, mode)
+  writeTss(ram, mode, layout.cpuLayout(0, 0))
   const paging = mapRam(ram, mode, ramSize)?.registers()
   const none = { cr0: 0n, cr3: 0n, cr4: 0n, efer: 0n }
   return { bytes, gdtLimit, idtLimit, paging: paging ?? none }

@@ -8,12 +8,12 @@ import { flagBits } from '../x86/bitfields.js'
 import { CR0, CR4 } from '../x86/control-registers.js'
 import type { CpuidFeatureName } from '../x86/cpuid-features.js'
 import { CpuidTable } from '../x86/cpuid-table.js'
+import { withTopology } from '../x86/cpuid-topology.js'
 import { EFER } from '../x86/efer.js'
 import { MSR, type MsrName } from '../x86/msr.js'
-import type { PhysicalMemory } from '../x86/physical-memory.js'
 import { realModeSegment, type Segment, unusableSegment } from '../x86/segment.js'
 import { codeSegment, dataSegment } from './descriptors.js'
-import { type GuestImage, imageOf } from './guest-image.js'
+import type { GuestImage } from './guest-image.js'
 import * as layout from './layout.js'
 import { controlRegisters, type Mode, type ModeName, type Ring } from './modes.js'
 import { UnsupportedModeError } from './unsupported.js'
@@ -41,6 +41,8 @@ export interface GuestOptions {
   irqchip?: 'none' | 'kernel'
   /** Bytes of RAM, at least 256 KiB. */
   memory?: number
+  /** How many vCPUs there are (1); see {@link TestGuest.runAll}. */
+  cpus?: number
 }
 
 function withFlags<D extends BitFields>(
@@ -62,20 +64,26 @@ function withFlags<D extends BitFields>(
   return result
 }
 
-/** Tables in RAM, and the vCPU at the door of the mode. */
+/** What is a vCPU's own: its task, and in real mode where its stack's segment begins. */
+export interface CpuSetUp {
+  readonly tr: Segment
+  readonly stackBase: number
+}
+
+/** The vCPU at the door of the mode, over the tables of `image`. */
 export function prepareVcpu(
   vcpu: Vcpu,
-  ram: PhysicalMemory & { readonly size: number },
   mode: Mode,
   options: GuestOptions,
-  tr: Segment,
+  image: GuestImage,
+  { tr, stackBase }: CpuSetUp,
 ): void {
   setCpuid(vcpu, options)
-  const image = imageOf(mode, ram.size)
-  ram.write(0, image.bytes)
   const sregs = vcpu.getSregs()
-  const task = mode.protected ? { tr: tr as KvmSregs['tr'] } : {}
-  enterMode(vcpu, { ...sregs, ...specialRegisters(sregs, mode, options, image), ...task }, options)
+  const ss = realModeSegment(stackBase >> 4)
+  const own = mode.protected ? { tr } : stackBase === 0 ? {} : { ss }
+  const special = { ...specialRegisters(sregs, mode, options, image), ...own }
+  enterMode(vcpu, { ...sregs, ...special } as KvmSregs, options)
   if (options.xcr0 !== undefined) vcpu.setXcrs([{ xcr: 0, value: options.xcr0 }])
   const msrs = Object.entries(options.msrs ?? {}) as [MsrName, bigint][]
   if (msrs.length > 0) vcpu.setMsrs(msrs.map(([name, data]) => ({ index: MSR[name], data })))
@@ -84,9 +92,11 @@ export function prepareVcpu(
 /** What KVM supports does not change while it is loaded. */
 let supported: CpuidTable | undefined
 
-function setCpuid(vcpu: Vcpu, { cpuid = {} }: GuestOptions): void {
+function setCpuid(vcpu: Vcpu, { cpuid = {}, cpus = 1 }: GuestOptions): void {
   supported ??= new CpuidTable(vcpu.vm.kvm.getSupportedCpuid())
-  const table = supported.clone()
+  const { entries } = supported
+  const own = cpus > 1 ? withTopology(entries, { cpus, vcpuId: vcpu.id }) : entries
+  const table = new CpuidTable(own)
   for (const [name, on] of Object.entries(cpuid)) table.set(name, on)
   vcpu.setCpuid2(table.entries)
 }

@@ -2,7 +2,7 @@
 // the text for a failure.
 
 import type { KvmRegs, KvmSregs } from '../uapi/index.js'
-import { describeOutcome, type Outcome, type Raised } from './outcome.js'
+import { describeOutcome, type ExitFields, type Outcome, type Raised } from './outcome.js'
 
 /** Whether an expectation holds, and what to say if not (or, negated, if so). */
 export interface MatchResult {
@@ -69,6 +69,16 @@ export const matchers = {
     const pass = exit?.type === type && differences(exit, fields).length === 0
     const shown = Object.entries(fields).map(([field, value]) => ` ${field} ${hex(value)}`)
     return result(outcome, pass, `the guest to end with the exit ${type}${shown.join(',')}`)
+  },
+
+  /** KVM came back with these exits, in this order and no others; of each the fields that are named. */
+  toExitInOrder(received: unknown, exits: readonly Partial<ExitFields>[]): MatchResult {
+    const outcome = checkOutcome(received)
+    const found = outcome.exits
+    const wrong = exits.findIndex((exit, i) => differences(found[i] ?? {}, exit).length > 0)
+    const pass = wrong < 0 && found.length === exits.length
+    const where = wrong < 0 ? `${exits.length} exits` : `exit ${wrong + 1} to be other`
+    return result(outcome, pass, `${where} (there were ${found.length})`)
   },
 
   /** The guest executed HLT with those registers. */

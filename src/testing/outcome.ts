@@ -3,6 +3,7 @@
 import type { Exit } from '../core/exits/exits.js'
 import type { KvmRegs, KvmSregs } from '../uapi/index.js'
 import { describeException } from '../x86/error-codes.js'
+import { disassemble } from './assembler/disassemble.js'
 import type { Program } from './assembler/program.js'
 
 /** An exception, or an interrupt, that the guest took. */
@@ -27,6 +28,8 @@ export type ExitFields = { readonly type: Exit['type'] } & Readonly<Record<strin
 
 /** What {@link TestGuest.run} gives. */
 export interface Outcome {
+  /** Which vCPU it is about. */
+  readonly cpu: number
   /**
    * `done`: the code came to its end. `raised`: it took an exception or interrupt that no handler
    * of the test takes. `exit`: KVM came back for another reason. `timeout`: it was stopped.
@@ -40,20 +43,46 @@ export interface Outcome {
   readonly sregs: KvmSregs
   /** What the code sent by `report`, in order. */
   readonly values: readonly number[]
+  /** The lines that functions of the test have logged ({@link CallingCpu.log}). */
+  readonly log: readonly string[]
+  /** KVM's exits in order, without those by which the code speaks to the test; the latest 64. */
+  readonly exits: readonly ExitFields[]
+  /** The latest instructions, where {@link RunGuestOptions.trace} asks for them. */
+  readonly trace: readonly string[] | undefined
+  /** The bytes at RIP, where it is in RAM. */
+  readonly bytes: Uint8Array
   readonly program: Program
 }
 
-/** Copies what an exit object reads from the page that all exits share. */
-export function copyExit(exit: Exit): ExitFields {
-  const fields: Record<string, unknown> = { type: exit.type }
+const properties = new Map<Exit['type'], readonly string[]>()
+
+/** Names of what an exit object reads from the page that all exits share. */
+function propertiesOf(exit: Exit): readonly string[] {
+  const known = properties.get(exit.type)
+  if (known) return known
+  const names = new Set<string>()
   for (let at = exit; at !== Object.prototype; at = Object.getPrototypeOf(at)) {
-    for (const [name, property] of Object.entries(Object.getOwnPropertyDescriptors(at))) {
-      if (name in fields || !property.get) continue
-      const value = (exit as unknown as Record<string, unknown>)[name]
-      fields[name] = ArrayBuffer.isView(value) ? (value as Uint8Array).slice() : value
+    for (const [name, { get }] of Object.entries(Object.getOwnPropertyDescriptors(at))) {
+      if (get) names.add(name)
     }
   }
+  properties.set(exit.type, [...names])
+  return [...names]
+}
+
+/** Copies an exit. */
+export function copyExit(exit: Exit): ExitFields {
+  const fields: Record<string, unknown> = { type: exit.type }
+  for (const name of propertiesOf(exit)) {
+    const value = (exit as unknown as Record<string, unknown>)[name]
+    fields[name] = ArrayBuffer.isView(value) ? (value as Uint8Array).slice() : value
+  }
   return fields as ExitFields
+}
+
+function describeExit(exit: ExitFields): string {
+  const shown = Object.entries(exit).filter(([name]) => name !== 'type' && name !== 'data')
+  return `${exit.type} (${shown.map((pair) => pair.join(' ')).join(', ')})`
 }
 
 function describe({ kind, raised, exit, regs }: Outcome): string {
@@ -62,10 +91,8 @@ function describe({ kind, raised, exit, regs }: Outcome): string {
       return 'came to its end'
     case 'timeout':
       return `did not end in time; stopped at 0x${regs.rip.toString(16)}`
-    case 'exit': {
-      const shown = Object.entries(exit!).filter(([name]) => name !== 'type' && name !== 'data')
-      return `ended with a KVM exit: ${exit!.type} (${shown.map((pair) => pair.join(' ')).join(', ')})`
-    }
+    case 'exit':
+      return `ended with a KVM exit: ${describeExit(exit!)}`
     default:
       return `raised ${describeRaised(raised!)}`
   }
@@ -77,16 +104,44 @@ function describeRaised({ vector, name, errorCode, rip, cr2 }: Raised): string {
   return `${what}${where} at 0x${rip.toString(16)}`
 }
 
+/** Exits that a failure shows. */
+const EXITS_SHOWN = 8
+
 /** A few lines for people: how it ended, where, and with which registers. */
 export function describeOutcome(outcome: Outcome): string {
-  const { raised, regs, program } = outcome
+  const cpu = outcome.cpu === 0 ? '' : `, on vCPU ${outcome.cpu},`
+  return `the guest${cpu} ${describe(outcome)}\n\n${describeState(outcome)}`
+}
+
+/** Where the code stands, what it did before, and the registers. */
+export function describeState({ raised, regs, program, ...outcome }: Outcome): string {
+  const rip = raised?.rip ?? regs.rip
+  const elsewhere = program.sourceAt(rip) === undefined
+  const bits = outcome.sregs.cs.l ? 64 : outcome.sregs.cs.db ? 32 : 16
+  const blocks = [
+    program.listing(rip),
+    elsewhere ? disassemble(outcome.bytes, rip, bits) : [],
+    block('log', outcome.log),
+    block('exits', outcome.exits.slice(-EXITS_SHOWN).map(describeExit)),
+    block('instructions', outcome.trace ?? []),
+    registerRows(regs),
+  ]
+  return blocks
+    .flat()
+    .filter((line) => line !== '')
+    .join('\n')
+}
+
+function block(title: string, lines: readonly string[]): string[] {
+  return lines.length === 0 ? [] : [`${title}:`, ...lines.map((line) => `  ${line}`)]
+}
+
+function registerRows(regs: KvmRegs): string[] {
   const names = Object.keys(regs) as (keyof KvmRegs)[]
   const cells = names.map(
     (name) => `${name.padEnd(6)} ${regs[name].toString(16).padStart(16, '0')}`,
   )
-  const rows = Array.from({ length: Math.ceil(cells.length / 4) }, (_, i) =>
+  return Array.from({ length: Math.ceil(cells.length / 4) }, (_, i) =>
     cells.slice(i * 4, i * 4 + 4).join('  '),
   )
-  const listing = program.listing(raised?.rip ?? regs.rip)
-  return [`the guest ${describe(outcome)}`, '', listing, '', ...rows].join('\n')
 }

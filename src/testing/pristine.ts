@@ -1,10 +1,10 @@
-// What a guest was when it was made, for going back to it quickly: only what guest code can change.
+// What a vCPU was when its guest was made, for going back to it quickly: only what guest code can
+// change.
 
-import type { GuestMemory } from '../core/memory.js'
 import { readMsrs } from '../core/state/state-msrs.js'
 import type { MsrEntry } from '../core/vcpu/vcpu-msrs.js'
 import type { Vcpu } from '../core/vcpu.js'
-import type { KvmSregs } from '../uapi/index.js'
+import { KVM_MP_STATE_RUNNABLE, type KvmSregs } from '../uapi/index.js'
 import type { Segment } from '../x86/segment.js'
 
 /** Time goes on over a reset. */
@@ -20,12 +20,10 @@ function currentMsrs(vcpu: Vcpu): MsrEntry[] {
   return vcpu.getMsrs(msrIndices)
 }
 
-/** A guest's state at its beginning. */
+/** A vCPU's state at its beginning. */
 export class Pristine {
   readonly sregs: KvmSregs
   readonly #vcpu: Vcpu
-  readonly #memory: GuestMemory
-  readonly #ram
   readonly #regs
   readonly #msrs
   readonly #xsave
@@ -35,14 +33,8 @@ export class Pristine {
   readonly #interrupts
 
   /** @param options `tr`: as it was set; KVM says busy of every task register. */
-  constructor(
-    vcpu: Vcpu,
-    memory: GuestMemory,
-    { kernelIrqchip, tr }: { kernelIrqchip: boolean; tr?: Segment },
-  ) {
+  constructor(vcpu: Vcpu, { kernelIrqchip, tr }: { kernelIrqchip: boolean; tr?: Segment }) {
     this.#vcpu = vcpu
-    this.#memory = memory
-    this.#ram = memory.read(0, memory.size)
     this.#regs = vcpu.getRegs()
     const sregs = vcpu.getSregs()
     this.sregs = tr ? { ...sregs, tr: { ...sregs.tr, ...tr } } : sregs
@@ -55,21 +47,23 @@ export class Pristine {
       ? {
           mpState: vcpu.getMpState(),
           lapic: vcpu.getLapic(),
-          chips: [0, 1, 2].map((chip) => vcpu.vm.getIrqchip(chip)),
         }
       : undefined
+  }
+
+  /** Lets it run whatever it waits for: a startup IPI, or an interrupt that a run before did. */
+  wake(): void {
+    if (this.#interrupts !== undefined) this.#vcpu.setMpState(KVM_MP_STATE_RUNNABLE)
   }
 
   /** Brings it back. */
   restore(): void {
     const vcpu = this.#vcpu
-    this.#memory.write(0, this.#ram)
     vcpu.setRegs(this.#regs)
     vcpu.setVcpuEvents(this.#events)
     // ORDER: the APIC base says how the LAPIC's registers are read, and MSRs come after both.
     vcpu.setSregs(this.sregs)
     if (this.#interrupts !== undefined) {
-      for (const chip of this.#interrupts.chips) vcpu.vm.setIrqchip(chip)
       vcpu.setLapic(this.#interrupts.lapic)
       vcpu.setMpState(this.#interrupts.mpState)
     }

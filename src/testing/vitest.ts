@@ -3,7 +3,7 @@
 
 import type {} from 'vitest'
 import type { CpuState } from './matchers.js'
-import type { Raised } from './outcome.js'
+import type { ExitFields, Raised } from './outcome.js'
 
 interface GuestMatchers<R> {
   /** The code came to its end. */
@@ -12,6 +12,8 @@ interface GuestMatchers<R> {
   toRaise(name: string | null, details?: Partial<Raised>): R
   /** KVM came back with an exit of that type and those fields. */
   toExit(type: string, fields?: Readonly<Record<string, unknown>>): R
+  /** KVM came back with these exits and no others. */
+  toExitInOrder(exits: readonly Partial<ExitFields>[]): R
   /** The guest executed HLT with those registers. */
   toHaltWith(state?: CpuState): R
   /** However the run ended, the registers are those. */

@@ -7,6 +7,9 @@ interface Line {
   readonly bytes: Uint8Array
 }
 
+/** Lines of a listing before and behind the place that matters. */
+const AROUND = 20
+
 /** Assembled code with its labels. */
 export class Program {
   /** Linear address of the first byte. */
@@ -16,6 +19,8 @@ export class Program {
   readonly bytes: Uint8Array
   /** Labels and constants by name. */
   readonly symbols: ReadonlyMap<string, bigint>
+  /** @internal Where the marks are, by number. */
+  readonly marks: ReadonlyMap<number, bigint>
   readonly #lines: readonly Line[]
 
   /** @internal */
@@ -26,7 +31,12 @@ export class Program {
     this.#lines = lines
     const last = lines.at(-1)
     this.bytes = new Uint8Array(last ? Number(last.address - origin) + last.bytes.length : 0)
-    for (const { address, bytes } of lines) this.bytes.set(bytes, Number(address - origin))
+    const marks = new Map<number, bigint>()
+    for (const { statement, address, bytes } of lines) {
+      this.bytes.set(bytes, Number(address - origin))
+      if (statement.kind === 'mark') marks.set(statement.number, address)
+    }
+    this.marks = marks
   }
 
   /** The statement whose bytes hold the address, as the source has it. */
@@ -36,15 +46,27 @@ export class Program {
     )?.statement.text
   }
 
-  /** Addresses, bytes and source, a statement a line; `mark` gets an arrow. */
+  /**
+   * Addresses, bytes and source, a statement a line; `mark` gets an arrow. Of long code only what is
+   * around it.
+   */
   listing(mark?: bigint): string {
-    const text = this.#lines.map(({ statement, address, bytes }) => {
-      if (statement.kind === 'label') return `${statement.name}:`
-      const hex = Buffer.from(bytes).toString('hex')
-      const shown = hex.length > 20 ? `${hex.slice(0, 18)}…` : hex
-      const arrow = address === mark && bytes.length > 0 ? '>' : ' '
-      return `${arrow} ${address.toString(16).padStart(8, '0')}  ${shown.padEnd(20)}  ${statement.text}`
+    const lines = this.#lines.filter(({ statement }) => statement.kind !== 'mark')
+    const marked = lines.findIndex(({ address, bytes }) => address === mark && bytes.length > 0)
+    const first = Math.min(Math.max(0, marked - AROUND), Math.max(0, lines.length - 2 * AROUND))
+    const shown = lines.slice(first, first + 2 * AROUND).map((line, i) => {
+      return lineText(line, first + i === marked)
     })
-    return text.join('\n')
+    const before = first > 0 ? ['…'] : []
+    const behind = first + 2 * AROUND < lines.length ? ['…'] : []
+    return [...before, ...shown, ...behind].join('\n')
   }
+}
+
+function lineText({ statement, address, bytes }: Line, isMarked: boolean): string {
+  if (statement.kind === 'label') return `${statement.name}:`
+  const hex = Buffer.from(bytes).toString('hex')
+  const shown = hex.length > 20 ? `${hex.slice(0, 18)}…` : hex
+  const arrow = isMarked ? '>' : ' '
+  return `${arrow} ${address.toString(16).padStart(8, '0')}  ${shown.padEnd(20)}  ${statement.text}`
 }

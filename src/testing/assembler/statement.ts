@@ -17,6 +17,7 @@ export type Statement = { readonly text: string } & (
   | { readonly kind: 'bits'; readonly bits: 16 | 32 | 64 }
   | { readonly kind: 'align'; readonly to: Expression }
   | { readonly kind: 'space'; readonly count: Expression }
+  | { readonly kind: 'mark'; readonly number: number }
   | { readonly kind: 'data'; readonly unit: number; readonly items: readonly DataItem[] }
   | {
       readonly kind: 'instruction'
@@ -75,6 +76,7 @@ function readStatement(reader: TokenReader, text: string): Statement {
   if (DATA[word]) return { kind: 'data', unit: DATA[word], items: readData(reader), text }
   if (word === 'align') return { kind: 'align', to: readExpression(reader), text }
   if (word === 'space') return { kind: 'space', count: readExpression(reader), text }
+  if (word === 'mark') return { kind: 'mark', number: Number(reader.next().text), text }
   if (word === 'bits') return { kind: 'bits', bits: readBits(reader), text }
   return readInstruction(reader, word, text)
 }

@@ -17,15 +17,15 @@ const linearData = BigInt(DATA)
 const ACCESSED = 1n << 5n
 const DIRTY = 1n << 6n
 
-const map = (flags: Parameters<NonNullable<TestGuest['pages']>['map']>[3]) => (g: TestGuest) => {
-  g.pages!.map(free, FREE, PAGE, { user: true, ...flags })
+const map = (flags: Parameters<TestGuest['pages']['map']>[3]) => (g: TestGuest) => {
+  g.pages.map(free, FREE, PAGE, { user: true, ...flags })
 }
-const clearBits = (g: TestGuest) => g.changePageEntry(free, (entry) => entry & ~(ACCESSED | DIRTY))
+const clearBits = (g: TestGuest) => g.pages.change(free, (entry) => entry & ~(ACCESSED | DIRTY))
 const WRITE = asm`mov rbx, ${FREE}; mov dword [rbx], 1`
 const READ = asm`mov rbx, ${FREE}; mov eax, [rbx]`
 /** Sends the accessed (1) and dirty (2) bits of the free page's entry. */
 const reportBits = (g: TestGuest) =>
-  asm`mov rbx, ${g.pageEntry(free)!.gpa}; mov eax, [rbx]; shr eax, 5; and eax, 3; ${report}`
+  asm`mov rbx, ${g.pages.entry(free)!.gpa}; mov eax, [rbx]; shr eax, 5; and eax, 3; ${report}`
 const user = [{ mode: 'long', ring: 3 }] as const
 
 export const protection: CheckArea = {
@@ -96,14 +96,14 @@ export const protection: CheckArea = {
       'SDM vol. 3A §4.5',
       READ,
       { raises: '#PF', errorCode: 9 },
-      { prepare: (g) => g.changePageEntry(free, (entry) => entry | (1n << 63n)) },
+      { prepare: (g) => g.pages.change(free, (entry) => entry | (1n << 63n)) },
     ),
     ring0(
       'a reserved address bit in an entry: error code 9',
       'SDM vol. 3A §4.5',
       READ,
       { raises: '#PF', errorCode: 9 },
-      { prepare: (g) => g.changePageEntry(free, (entry) => entry | (1n << 51n)) },
+      { prepare: (g) => g.pages.change(free, (entry) => entry | (1n << 51n)) },
     ),
     ring0(
       'SMEP keeps ring 0 from running user pages',
@@ -183,27 +183,27 @@ export const protection: CheckArea = {
       'SDM vol. 3A §4.5',
       (g) => asm`mov rbx, ${g.end}; mov dword [rbx], 0x77; mov eax, [data]; ${report}`,
       { values: [0x77] },
-      { prepare: (g) => void g.pages!.map(g.end, DATA, PAGE, { user: true }) },
+      { prepare: (g) => void g.pages.map(g.end, DATA, PAGE, { user: true }) },
     ),
     long(
       'an address in the upper half is mapped',
       'SDM vol. 3A §4.5',
       asm`mov rbx, 0xffff900000000000; mov dword [rbx], 0x78; mov eax, [data]; ${report}`,
       { values: [0x78] },
-      { prepare: (g) => void g.pages!.map(0xffff_9000_0000_0000n, DATA, PAGE, { user: true }) },
+      { prepare: (g) => void g.pages.map(0xffff_9000_0000_0000n, DATA, PAGE, { user: true }) },
     ),
     ring0(
       'INVLPG makes a changed entry count',
       'SDM vol. 3A §4.10.4',
       (g) =>
-        asm`${READ}; mov rcx, ${g.pageEntry(free)!.gpa}; mov rax, [rcx]; xor eax, ${FREE ^ DATA}; mov [rcx], rax; invlpg [rbx]; mov dword [data], 0x79; mov eax, [rbx]; ${report}`,
+        asm`${READ}; mov rcx, ${g.pages.entry(free)!.gpa}; mov rax, [rcx]; xor eax, ${FREE ^ DATA}; mov [rcx], rax; invlpg [rbx]; mov dword [data], 0x79; mov eax, [rbx]; ${report}`,
       { values: [0x79] },
     ),
     ring0(
       'a load of CR3 makes a changed entry count',
       'SDM vol. 3A §4.10.4',
       (g) =>
-        asm`${READ}; mov rcx, ${g.pageEntry(free)!.gpa}; mov rax, [rcx]; xor eax, ${FREE ^ DATA}; mov [rcx], rax; mov rax, cr3; mov cr3, rax; mov dword [data], 0x7a; mov eax, [rbx]; ${report}`,
+        asm`${READ}; mov rcx, ${g.pages.entry(free)!.gpa}; mov rax, [rcx]; xor eax, ${FREE ^ DATA}; mov [rcx], rax; mov rax, cr3; mov cr3, rax; mov dword [data], 0x7a; mov eax, [rbx]; ${report}`,
       { values: [0x7a] },
     ),
     ring0(
@@ -214,7 +214,7 @@ export const protection: CheckArea = {
       {
         prepare: (g) => {
           // An entry of the table that maps RAM's last page, one further.
-          const { gpa, entry } = g.pageEntry(g.end - 1n)!
+          const { gpa, entry } = g.pages.entry(g.end - 1n)!
           const wanted = (entry & 0xfffn) | linearData
           g.memory.writeU32(DATA, 0x7b)
           g.handle(
@@ -367,11 +367,11 @@ export const protection: CheckArea = {
 
 /** Every page but the free one is a supervisor's. */
 function allSupervisor(g: TestGuest): void {
-  g.pages!.map(0n, 0, g.memory.size, { user: false })
-  g.pages!.map(free, FREE, PAGE, { user: true })
+  g.pages.map(0n, 0, g.memory.size, { user: false })
+  g.pages.map(free, FREE, PAGE, { user: true })
 }
 
 /** Handlers and tables may be used by ring 0 under SMEP; the code is a user's. */
 function supervisorHandlers(g: TestGuest): void {
-  g.pages!.map(0n, 0, 0x7000, { user: false })
+  g.pages.map(0n, 0, 0x7000, { user: false })
 }

@@ -1,0 +1,38 @@
+// An exception or interrupt, read from the frame that the processor has pushed.
+
+import type { SyncRegs } from '../core/vcpu/sync-regs.js'
+import { exceptionByVector } from '../x86/exceptions.js'
+import type { PhysicalMemory } from '../x86/physical-memory.js'
+import { vectorAt } from './descriptors.js'
+import type { Mode } from './modes.js'
+import type { Raised } from './outcome.js'
+
+/** Of the entry point where the vCPU stands. */
+export function readRaised(registers: SyncRegs, memory: PhysicalMemory, mode: Mode): Raised {
+  const { rip, rsp } = registers
+  const sregs = registers.getSregs()
+  const vector = vectorAt(rip)!
+  const { long, protected: isProtected } = mode
+  const size = long ? 8 : isProtected ? 4 : 2
+  const exception = exceptionByVector(vector)
+  const hasError = isProtected && exception?.hasErrorCode === true
+  const stack = isProtected ? rsp : sregs.ss.base + (rsp & 0xffffn)
+  const word = (i: number): bigint => {
+    const bytes = memory.read(Number(stack) + i * size, size)
+    return bytes.reduceRight((value, byte) => (value << 8n) | BigInt(byte), 0n)
+  }
+  const frame = hasError ? 1 : 0
+  const cs = Number(word(frame + 1))
+  // Without a change of ring, only long mode pushes the stack pointer.
+  const pushed = long || (isProtected && (cs & 3) !== 0)
+  return {
+    vector,
+    name: exception?.mnemonic ?? `INT 0x${vector.toString(16)}`,
+    errorCode: hasError ? Number(word(0)) : undefined,
+    rip: word(frame),
+    cs,
+    rflags: word(frame + 2),
+    rsp: pushed ? word(frame + 3) : rsp + BigInt((frame + 3) * size),
+    cr2: vector === 14 ? sregs.cr2 : undefined,
+  }
+}

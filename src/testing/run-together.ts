@@ -1,0 +1,38 @@
+// Runs several vCPUs at once, each on a thread of its own.
+
+import type { Outcome } from './outcome.js'
+import type { RunGuestOptions, TestCpu } from './test-cpu.js'
+
+/** Starts the vCPUs, which stand at their code's beginning, and waits until the last has ended. */
+export async function runTogether(
+  cpus: readonly TestCpu[],
+  options: RunGuestOptions,
+): Promise<Outcome[]> {
+  const outcomes: Outcome[] = []
+  const stopAll = () => {
+    for (const { vcpu } of cpus) vcpu.requestStop()
+  }
+  const timer = setTimeout(stopAll, options.timeoutMs ?? 1000)
+  const runs = cpus.map(async (cpu) => {
+    const { vcpu } = cpu
+    vcpu.start((exit) => {
+      const outcome = cpu.answer(exit, options)
+      if (!outcome) return
+      outcomes[cpu.index] = outcome
+      vcpu.requestStop()
+    })
+    try {
+      await vcpu.join()
+    } catch (error) {
+      // A function of the test has thrown: the others may wait for this vCPU.
+      stopAll()
+      throw error
+    }
+    outcomes[cpu.index] ??= cpu.outcome('timeout')
+  })
+  const ends = await Promise.allSettled(runs)
+  clearTimeout(timer)
+  const failed = ends.find((end) => end.status === 'rejected')
+  if (failed) throw failed.reason
+  return outcomes
+}
