@@ -170,4 +170,5 @@ export {
   type MachineOptions,
   type MachineState,
 } from './machine/machine.js'
+export type { MachineDevice } from './machine/virtio-devices.js'
 export type { PhysicalMemory } from './x86/physical-memory.js'

@@ -18,6 +18,7 @@ export const GUESTS = [
   { source: 'test/helpers/guests/interrupted.S', gpa: 0x9000 },
   { source: 'test/helpers/guests/multiboot.S', gpa: 0x10_0000 },
   { source: 'test/helpers/guests/platform.S', gpa: 0x10_0000 },
+  { source: 'test/helpers/guests/puppet.S', gpa: 0x10_0000 },
   { source: 'test/helpers/guests/vectors.S', gpa: 0x9000 },
 ].map(({ source, gpa }) => ({ source: join(root, source), gpa }))
 

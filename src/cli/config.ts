@@ -9,7 +9,7 @@ import { memorySize } from '../machine/memory-size.js'
 import { FileError, type Located, type LocatedObject, parseLocated } from './located-json.js'
 
 /** What a file may say. Paths in it count from its own folder. */
-export interface MachineConfig extends Partial<MachineOptions> {
+export interface MachineConfig extends Omit<Partial<MachineOptions>, 'devices'> {
   /** Files for `machine.fwCfg`: a text, or a number as 8 bytes. */
   fwCfg?: Readonly<Record<string, string | number>>
 }

@@ -87,6 +87,7 @@ export {
   Serial16550,
   type Serial16550Options,
 } from './serial-16550.js'
+export { SharedLine } from './shared-line.js'
 export {
   SYSTEM_CONTROL_PORT,
   SystemControlPort,
@@ -94,3 +95,17 @@ export {
 } from './system-control-port.js'
 export { nodeTimers, type TimerSource } from './timer-source.js'
 export { type RateLimit, TokenBucket } from './token-bucket.js'
+export type { ChainOwner, ChainParts } from './virtio/descriptor-chain.js'
+export { DescriptorChain } from './virtio/descriptor-chain.js'
+export type { DeviceMemory, MemoryPart } from './virtio/device-memory.js'
+export type { Doorbell, DoorbellPlace, VirtioHost } from './virtio/doorbell.js'
+export { PackedVirtqueue } from './virtio/packed-virtqueue.js'
+export { SplitVirtqueue } from './virtio/split-virtqueue.js'
+export { type QueueSetup, type VirtioContext, VirtioDevice } from './virtio/virtio-device.js'
+export { VIRTIO_MMIO_SIZE, VirtioMmioTransport } from './virtio/virtio-mmio.js'
+export { VIRTIO_F, VIRTIO_ID, VIRTIO_STATUS } from './virtio/virtio-numbers.js'
+export { VirtioPciTransport } from './virtio/virtio-pci.js'
+export { VirtioRng } from './virtio/virtio-rng.js'
+export { type VirtioOptions, VirtioTransport } from './virtio/virtio-transport.js'
+export type { QueueLayout, Virtqueue } from './virtio/virtqueue.js'
+export { VirtqueueError } from './virtio/virtqueue-error.js'

@@ -10,29 +10,44 @@ import {
   PC_INTERRUPT_OVERRIDES,
   placeAcpi,
 } from '../boot/index.js'
-import { FW_CFG_PORT, FW_CFG_PORTS, PVPANIC_PORT } from '../devices/index.js'
+import { FW_CFG_PORT, FW_CFG_PORTS, PVPANIC_PORT, VIRTIO_MMIO_SIZE } from '../devices/index.js'
 import type { PhysicalMemory } from '../x86/index.js'
 import { ECAM_GPA, PCI_GSIS, PCI_MEMORY_32, pciMemory64 } from './address-map.js'
 
-const { ioPorts, resourceTemplate } = amlResources
+const { interrupt, ioPorts, memory32Fixed, resourceTemplate } = amlResources
 
 /** Present, enabled, functioning, but nothing for a user to see (ACPI 6.5 §6.3.7). */
 const HIDDEN = 0x0b
 
+/** Where a virtio device outside of PCI has its registers, and where its interrupt arrives. */
+export interface VirtioMmioPlace {
+  readonly gpa: number
+  readonly gsi: number
+}
+
 /** Writes the tables of a machine with processors 0 to `cpus` - 1. */
-export function placeMachineAcpi(memory: PhysicalMemory, cpus: number): AcpiTables {
-  return placeAcpi(memory, acpiOptions(memory, cpus))
+export function placeMachineAcpi(
+  memory: PhysicalMemory,
+  cpus: number,
+  virtioMmio: readonly VirtioMmioPlace[] = [],
+): AcpiTables {
+  return placeAcpi(memory, acpiOptions(memory, cpus, virtioMmio))
 }
 
 /** The same tables as files of fw_cfg, for firmware to place. */
 export function machineAcpiFiles(
   memory: PhysicalMemory,
   cpus: number,
+  virtioMmio: readonly VirtioMmioPlace[],
 ): ReadonlyMap<string, Uint8Array> {
-  return encodeTableLoader(createAcpiTables(acpiOptions(memory, cpus)))
+  return encodeTableLoader(createAcpiTables(acpiOptions(memory, cpus, virtioMmio)))
 }
 
-function acpiOptions(memory: PhysicalMemory, cpus: number): AcpiOptions {
+function acpiOptions(
+  memory: PhysicalMemory,
+  cpus: number,
+  virtioMmio: readonly VirtioMmioPlace[],
+): AcpiOptions {
   return {
     cpus: Array.from({ length: cpus }, (_, id) => id),
     // KERNEL: KVM connects the timer, ISA interrupt 0, to pin 0 of its IOAPIC and not, as PCs do, to 2.
@@ -47,6 +62,7 @@ function acpiOptions(memory: PhysicalMemory, cpus: number): AcpiOptions {
     devices: [
       portDevice('FWCF', 'QEMU0002', FW_CFG_PORT, FW_CFG_PORTS),
       portDevice('PEVT', 'QEMU0001', PVPANIC_PORT, 1),
+      ...virtioMmio.map(virtioMmioDevice),
     ],
   }
 }
@@ -57,5 +73,17 @@ function portDevice(name: string, id: string, port: number, length: number): aml
     aml.name('_HID', aml.string(id)),
     aml.name('_STA', aml.integer(HIDDEN)),
     aml.name('_CRS', resourceTemplate(ioPorts(port, length))),
+  )
+}
+
+/** The id under which Linux and QEMU know registers of virtio in memory. */
+function virtioMmioDevice({ gpa, gsi }: VirtioMmioPlace, index: number): aml.Aml {
+  const line = { trigger: 'level', polarity: 'high', shared: true } as const
+  return aml.device(
+    `VM${index.toString(16).toUpperCase().padStart(2, '0')}`,
+    aml.name('_HID', aml.string('LNRO0005')),
+    aml.name('_UID', aml.integer(index)),
+    aml.name('_CCA', aml.integer(1)),
+    aml.name('_CRS', resourceTemplate(memory32Fixed(gpa, VIRTIO_MMIO_SIZE), interrupt(gsi, line))),
   )
 }

@@ -19,6 +19,8 @@ import {
   type InterruptLine,
   type MessageInterruptFactory,
   type PciHost,
+  type VirtioDevice,
+  VirtqueueError,
 } from '../devices/index.js'
 import {
   KVM_CAP_SET_IDENTITY_MAP_ADDR,
@@ -34,6 +36,7 @@ import { type CrashReason, failed, fatalExit, MachineCrash, panicked, reportVcpu
 import { guestCpuid } from './guest-cpuid.js'
 import { memorySize } from './memory-size.js'
 import { interruptLine, Platform } from './platform.js'
+import { type MachineDevice, machineDevices, VirtioDevices } from './virtio-devices.js'
 
 /** What {@link Machine.create} takes. */
 export interface MachineOptions {
@@ -46,6 +49,11 @@ export interface MachineOptions {
   holdSerialInput?: boolean
   /** What a reset by the guest does: `'end'` the run, which is the default, or `'restart'`. */
   onReset?: 'end' | 'restart'
+  /**
+   * virtio devices, which are the machine's from then on: it closes them, also when it cannot be
+   * created. Without a place of their own they get PCI slots in this order.
+   */
+  devices?: readonly (VirtioDevice | MachineDevice)[]
 }
 
 /** How a machine's run ended. */
@@ -76,6 +84,11 @@ export interface MachineEvents {
   ended: [end: MachineEnd]
   /** The run is over for another reason. */
   crashed: [crash: MachineCrash]
+  /**
+   * A virtio device needs a reset by its driver: for a `VirtqueueError` it is the driver's fault, else
+   * the device's, of which a warning tells when nobody listens. The machine goes on.
+   */
+  deviceFailed: [device: VirtioDevice, error: unknown]
   closed: []
 }
 
@@ -100,6 +113,7 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
   readonly vcpus: readonly Vcpu[]
   readonly #kvm: Kvm
   readonly #platform: Platform
+  readonly #devices: VirtioDevices
   readonly #boot: () => BootState | FirmwareState
   readonly #restarts: boolean
   #state: MachineState = 'created'
@@ -110,6 +124,7 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
   /** What {@link reset} goes back to. */
   #initial: VmState | undefined
   #resetPending = false
+  #closing: Promise<void> | undefined
   /** The vCPU whose exit is being answered. */
   #current: Vcpu | undefined
 
@@ -145,7 +160,11 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
         else this.emit('panicked')
       },
     })
-    this.#boot = () => options.load(memory, placeMachineAcpi(memory, cpus))
+    this.#devices = new VirtioDevices(vm, memory, this.#platform, options.devices, (...failure) =>
+      this.#onDeviceFailure(...failure),
+    )
+    const { mmioPlaces } = this.#devices
+    this.#boot = () => options.load(memory, placeMachineAcpi(memory, cpus, mmioPlaces))
   }
 
   /**
@@ -156,30 +175,39 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
   static async create(options: MachineOptions): Promise<Machine> {
     const { cpus = 1, memory = '256M', boot, holdSerialInput = false } = object(options, 'options')
     const { onReset = 'end' } = options
+    const devices = machineDevices(options.devices)
     integer(cpus, 'cpus', 1, 4096)
     if (onReset !== 'end' && onReset !== 'restart') {
       throw invalidArgType('onReset', "'end' or 'restart'", onReset)
     }
     const size = memorySize(memory)
-    const load = await readBoot(boot)
-    const kvm = Kvm.open()
-    const ram = GuestMemory.create(layOutRam(size))
+    let kvm: Kvm | undefined
+    let ram: GuestMemory | undefined
     let machine: Machine | undefined
     try {
-      machine = new Machine(kvm, cpus, ram, { load, holdSerialInput, onReset })
-      const state = machine.#boot()
-      if ('rom' in state) {
-        machine.#mapRom(state.rom)
-        for (const [name, bytes] of machineAcpiFiles(ram, cpus)) machine.fwCfg.setFile(name, bytes)
-      }
-      machine.#start(state)
+      const load = await readBoot(boot)
+      kvm = Kvm.open()
+      ram = GuestMemory.create(layOutRam(size))
+      machine = new Machine(kvm, cpus, ram, { load, holdSerialInput, onReset, devices })
+      machine.#load()
       return machine
     } catch (error) {
-      await machine?.close()
-      ram.close()
-      kvm.close()
+      if (machine !== undefined) await machine.close()
+      else await Promise.all(devices.map(({ device }) => device.close()))
+      ram?.close()
+      kvm?.close()
       throw error
     }
+  }
+
+  #load(): void {
+    const state = this.#boot()
+    if ('rom' in state) {
+      this.#mapRom(state.rom)
+      const files = machineAcpiFiles(this.memory, this.vcpus.length, this.#devices.mmioPlaces)
+      for (const [name, bytes] of files) this.fwCfg.setFile(name, bytes)
+    }
+    this.#start(state)
   }
 
   /** Where the machine is in its life. */
@@ -268,7 +296,7 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
     try {
       do {
         await this.#runVcpus()
-      } while (this.#takeReset())
+      } while (await this.#takeReset())
       if (this.#failure !== undefined) throw await this.#crash(this.#failure)
       if (signal?.aborted) throw new AbortError(signal)
       const end = this.#end ?? { reason: 'stopped' }
@@ -305,21 +333,27 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
     return crash
   }
 
-  #onExit(vcpu: Vcpu, exit: Exit): void {
+  #onExit(vcpu: Vcpu, exit: Exit): void | Promise<void> {
     this.#current = vcpu
     switch (exit.type) {
       case 'io':
         handleIo(this.#platform.ports, exit.data, exit.port, exit.size, exit.count, exit.direction)
-        return
+        // A device that is being reset holds up the guest until it has let go of its memory.
+        return this.#devices.settled
       case 'mmio':
         handleMmio(this.#platform.mmio, exit.data, exit.gpa, exit.length, exit.isWrite)
-        return
+        return this.#devices.settled
       case 'intr':
       case 'irqWindowOpen':
         return
       default:
         this.#fail(fatalExit(exit), vcpu)
     }
+  }
+
+  #onDeviceFailure(device: VirtioDevice, error: unknown): void {
+    if (this.emit('deviceFailed', device, error) || error instanceof VirtqueueError) return
+    process.emitWarning(error instanceof Error ? error : String(error))
   }
 
   #fail(reason: CrashReason, vcpu: Vcpu): void {
@@ -346,11 +380,15 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
   }
 
   /** Performs a reset that was asked for, unless the run is over. */
-  #takeReset(): boolean {
+  async #takeReset(): Promise<boolean> {
     if (!this.#resetPending || this.#end !== undefined) return false
     this.#resetPending = false
     for (const vcpu of this.vcpus) settle(vcpu)
     this.#platform.reset()
+    await this.#devices.settled
+    // It may have been stopped meanwhile.
+    if (this.#end !== undefined) return false
+    this.#devices.resume()
     if (!this.#isFirmware) this.pci.assignBars()
     this.vm.restoreState(this.vcpus, this.#initial!)
     this.#start(this.#boot())
@@ -372,8 +410,8 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
   }
 
   /**
-   * Takes every vCPU out of the guest. When it resolves, registers and memory hold still; devices keep
-   * their clocks.
+   * Takes every vCPU out of the guest, and lets virtio devices finish the requests they have begun. When
+   * it resolves, registers and memory hold still; devices keep their clocks.
    *
    * @throws KvmError `ERR_KVM_BUSY` when the machine does not run.
    */
@@ -381,6 +419,7 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
     this.#expect('running')
     this.#state = 'paused'
     await Promise.all(this.vcpus.map((vcpu) => vcpu.pause()))
+    await this.#devices.pause()
     if (this.#state === 'paused') this.emit('paused')
   }
 
@@ -392,6 +431,7 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
   resume(): void {
     this.#expect('paused')
     this.#state = 'running'
+    this.#devices.resume()
     for (const vcpu of this.vcpus) vcpu.resume()
     this.emit('resumed')
   }
@@ -418,8 +458,13 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
   /** Stops the machine and gives everything back. Idempotent. */
   async close(): Promise<void> {
     await this.stop()
-    if (this.#state === 'closed') return
+    this.#closing ??= this.#close()
+    await this.#closing
+  }
+
+  async #close(): Promise<void> {
     this.#state = 'closed'
+    await this.#devices.close()
     this.#platform.close()
     for (const vcpu of this.vcpus) vcpu.close()
     this.vm.close()
@@ -445,4 +490,5 @@ interface MachineSettings {
   readonly load: Loader
   readonly holdSerialInput: boolean
   readonly onReset: 'end' | 'restart'
+  readonly devices: readonly MachineDevice[]
 }

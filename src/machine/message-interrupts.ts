@@ -51,6 +51,10 @@ export class IrqFdMessage implements MessageInterrupt {
     this.#onClose = onClose
   }
 
+  get eventId(): number {
+    return this.eventFd.id
+  }
+
   connect(message: MsiMessage | undefined): void {
     if (message === undefined || !this.#route(message)) {
       this.#irqFd?.close()

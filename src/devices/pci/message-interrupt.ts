@@ -11,6 +11,8 @@ export interface MessageInterrupt {
   signal(): void
   /** Whether it was signaled while masked. */
   readonly isPending: boolean
+  /** The id of the `EventFd` that raises it from anywhere, if one does. */
+  readonly eventId?: number
   /** Gives it back; what is pending is forgotten. */
   close(): void
 }
@@ -45,6 +47,11 @@ export class MessageVectors {
   /** Raises one. */
   signal(index: number): void {
     this.#vector(index).signal()
+  }
+
+  /** What raises one from anywhere, see {@link MessageInterrupt.eventId}; good until {@link clear}. */
+  eventId(index: number): number | undefined {
+    return this.#vector(index).eventId
   }
 
   /** Whether one was raised while masked. */

@@ -79,6 +79,14 @@ export class MsixCapability implements PciCapability {
     if (this.#enabled) this.#vectors.signal(index)
   }
 
+  /**
+   * The id of the `EventFd` that raises an interrupt from anywhere, if one does. It is another after the
+   * guest has switched MSI-X off and on again.
+   */
+  eventId(index: number): number | undefined {
+    return this.#vectors.eventId(index)
+  }
+
   onWrite(bytes: Uint8Array): void {
     const control = bytes[1]!
     const wasEnabled = this.#enabled

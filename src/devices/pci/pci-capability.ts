@@ -10,8 +10,8 @@ export interface PciCapability {
   readonly initial: Uint8Array
   /** The bits of `initial` that the guest can write; none when absent. */
   readonly writable?: Uint8Array
-  /** Told before a read, to bring `bytes` (in place of `initial`) up to date. */
-  onRead?(bytes: Uint8Array): void
-  /** Told what `bytes` are after a write or a reset. */
-  onWrite?(bytes: Uint8Array): void
+  /** Told before a read of bytes `from` to `to`, to bring `bytes` (in place of `initial`) up to date. */
+  onRead?(bytes: Uint8Array, from: number, to: number): void
+  /** Told what `bytes` are after a write of those `from` to `to`, or, without these two, after a reset. */
+  onWrite?(bytes: Uint8Array, from?: number, to?: number): void
 }

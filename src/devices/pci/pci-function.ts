@@ -77,7 +77,11 @@ export class PciFunction {
   /** Reads 1, 2 or 4 bytes of configuration space. Nothing is behind its end. */
   readConfig(offset: number, size: number): number {
     for (const { capability, at, end } of this.#touched(offset, size)) {
-      capability.onRead?.(this.#bytes.subarray(at + 2, end))
+      capability.onRead?.(
+        this.#bytes.subarray(at + 2, end),
+        offset - at - 2,
+        offset - at - 2 + size,
+      )
     }
     let value = 0
     for (let i = size - 1; i >= 0; i--) value = value * 256 + (this.#bytes[offset + i] ?? 0xff)
@@ -93,7 +97,7 @@ export class PciFunction {
       bytes[offset + i] = (bytes[offset + i]! & ~mask) | byte
     }
     for (const { capability, at, end } of this.#touched(offset, size)) {
-      capability.onWrite?.(bytes.subarray(at + 2, end))
+      capability.onWrite?.(bytes.subarray(at + 2, end), offset - at - 2, offset - at - 2 + size)
     }
     const isHeader = offset < PCI_REGISTER.bar0 + PCI_BARS * 4
     if (!isHeader) return

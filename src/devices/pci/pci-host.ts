@@ -5,6 +5,7 @@ import type { Bus } from '../bus.js'
 import type { BusDevice } from '../bus-device.js'
 import { outOfRange } from '../errors.js'
 import { type InterruptLine, unconnectedLine } from '../interrupt-line.js'
+import { SharedLine } from '../shared-line.js'
 import { moveBars, PciFunction } from './pci-function.js'
 import { PCI_MULTI_FUNCTION } from './pci-registers.js'
 
@@ -96,6 +97,18 @@ export class PciHost implements BusDevice {
   }
 
   /**
+   * The first slot that nobody has taken.
+   *
+   * @throws RangeError `ERR_OUT_OF_RANGE` when there is none
+   */
+  freeSlot(): number {
+    for (let slot = 1; slot < SLOTS; slot++) {
+      if (this.#functions[slot * FUNCTIONS] === undefined) return slot
+    }
+    throw outOfRange(`all ${SLOTS} PCI slots are taken`)
+  }
+
+  /**
    * Gives every BAR an address, as firmware would, in the order of the slots: the same functions get
    * the same addresses in every run.
    *
@@ -175,26 +188,4 @@ function hostBridge(): PciFunction {
     subsystemVendorId: 0x1af4,
     subsystemId: 0x1100,
   })
-}
-
-/** A level-triggered line that is up while any of its users drives it. */
-class SharedLine {
-  readonly #line: InterruptLine
-  #holders = 0
-
-  constructor(line: InterruptLine) {
-    this.#line = line
-  }
-
-  join(): InterruptLine {
-    let mine = false
-    return {
-      set: (level) => {
-        if (level === mine) return
-        mine = level
-        this.#holders += level ? 1 : -1
-        this.#line.set(this.#holders > 0)
-      },
-    }
-  }
 }

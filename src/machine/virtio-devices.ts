@@ -1,0 +1,149 @@
+// The virtio devices of one machine: where they are, and what they need of it.
+
+import type { GuestMemory } from '../core/memory.js'
+import { invalidArgType, list, object } from '../core/validate.js'
+import type { Vm } from '../core/vm.js'
+import {
+  type Doorbell,
+  type InterruptLine,
+  type MessageInterruptFactory,
+  SharedLine,
+  VIRTIO_MMIO_SIZE,
+  VirtioDevice,
+  type VirtioHost,
+  VirtioMmioTransport,
+  type VirtioOptions,
+  VirtioPciTransport,
+  type VirtioTransport,
+} from '../devices/index.js'
+import type { VirtioMmioPlace } from './acpi.js'
+import { VIRTIO_MMIO, VIRTIO_MMIO_GSIS } from './address-map.js'
+import { IoEventDoorbell } from './io-event-doorbell.js'
+import { interruptLine, type Platform } from './platform.js'
+
+/** A virtio device and its place in a machine. */
+export interface MachineDevice extends VirtioOptions {
+  readonly device: VirtioDevice
+  /** How its driver reaches it. Default `'pci'`. */
+  readonly transport?: 'pci' | 'mmio'
+  /** The slot on the PCI bus, 1 to 31, the same in every run. Default: the first free one. */
+  readonly slot?: number
+}
+
+/** What is told when a device can go on only after a reset. */
+export type OnDeviceFailure = (device: VirtioDevice, error: unknown) => void
+
+/** What `MachineOptions.devices` says, in its long form. */
+export function machineDevices(
+  devices: readonly (VirtioDevice | MachineDevice)[] = [],
+): MachineDevice[] {
+  return list(devices, 'devices').map((each, i): MachineDevice => {
+    const entry = each instanceof VirtioDevice ? { device: each } : object(each, `devices[${i}]`)
+    const { device, transport = 'pci' } = entry
+    if (!(device instanceof VirtioDevice)) {
+      throw invalidArgType(`devices[${i}].device`, 'an instance of VirtioDevice', device)
+    }
+    if (transport !== 'pci' && transport !== 'mmio') {
+      throw invalidArgType(`devices[${i}].transport`, "'pci' or 'mmio'", transport)
+    }
+    return entry
+  })
+}
+
+/** They are put on the buses when this is made. */
+export class VirtioDevices {
+  /** Those outside of PCI, for the tables that tell the guest of them. */
+  readonly mmioPlaces: VirtioMmioPlace[] = []
+  readonly #transports: VirtioTransport[] = []
+  readonly #lines = new Map<number, SharedLine>()
+  readonly #vm: Vm
+  readonly #platform: Platform
+  readonly #host: VirtioHost
+  #held: Promise<void> | undefined
+
+  /** @throws RangeError `ERR_OUT_OF_RANGE` for a slot that is taken or does not exist */
+  constructor(
+    vm: Vm,
+    memory: GuestMemory,
+    platform: Platform,
+    devices: readonly MachineDevice[],
+    onFailure: OnDeviceFailure,
+  ) {
+    this.#vm = vm
+    this.#platform = platform
+    const messageInterrupt: MessageInterruptFactory = platform.messages.create
+    this.#host = {
+      memory,
+      messageInterrupt,
+      createDoorbell: (): Doorbell => new IoEventDoorbell(vm),
+      hold: (until) => this.#hold(until),
+      onFailure: (device, error) => onFailure(device as VirtioDevice, error),
+    }
+    // Who has chosen a slot gets it.
+    const chosen = devices.filter(({ slot }) => slot !== undefined)
+    const others = devices.filter(({ slot }) => slot === undefined)
+    for (const each of [...chosen, ...others]) this.#add(each)
+  }
+
+  #add({ device, transport = 'pci', slot, ...options }: MachineDevice): void {
+    if (transport === 'mmio') {
+      this.#addMmio(device, options)
+      return
+    }
+    const { pci } = this.#platform
+    const added = new VirtioPciTransport(device, this.#host, options)
+    pci.add(slot ?? pci.freeSlot(), added.function)
+    this.#transports.push(added)
+  }
+
+  #addMmio(device: VirtioDevice, options: VirtioOptions): void {
+    const index = this.mmioPlaces.length
+    const gpa = VIRTIO_MMIO.gpa + index * VIRTIO_MMIO_SIZE
+    const gsi = VIRTIO_MMIO_GSIS[index % VIRTIO_MMIO_GSIS.length]!
+    const added = new VirtioMmioTransport(device, this.#host, gpa, this.#line(gsi), options)
+    this.#platform.mmio.add(gpa, VIRTIO_MMIO_SIZE, added)
+    this.mmioPlaces.push({ gpa, gsi })
+    this.#transports.push(added)
+  }
+
+  #line(gsi: number): InterruptLine {
+    const line = this.#lines.get(gsi) ?? new SharedLine(interruptLine(this.#vm, gsi))
+    this.#lines.set(gsi, line)
+    return line.join()
+  }
+
+  #hold(until: Promise<void>): void {
+    const both = Promise.all([this.#held, until]).then(() => {
+      if (this.#held === both) this.#held = undefined
+    })
+    this.#held = both
+  }
+
+  /** Settles when every device that is being reset has let go; undefined when there is none. */
+  get settled(): Promise<void> | undefined {
+    return this.#held
+  }
+
+  /** Resolves when no device touches memory. */
+  async pause(): Promise<void> {
+    await Promise.all(this.#transports.map((each) => each.pause()))
+  }
+
+  /** Ends {@link pause}. */
+  resume(): void {
+    for (const each of this.#transports) each.resume()
+  }
+
+  /** Resets and closes all devices. Those that fail at it are reported. */
+  async close(): Promise<void> {
+    await Promise.all(
+      this.#transports.map(async (each) => {
+        try {
+          await each.close()
+        } catch (error) {
+          this.#host.onFailure(each.device, error)
+        }
+      }),
+    )
+  }
+}
