@@ -10,6 +10,7 @@
         "native/convert.cc",
         "native/device.cc",
         "native/encrypt.cc",
+        "native/event_relay.cc",
         "native/eventfd_watch.cc",
         "native/exit_meter.cc",
         "native/exit_table.cc",

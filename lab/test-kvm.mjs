@@ -4,6 +4,7 @@
 //   --all       every file, not only those for CI
 //   --trace     under strace; what the kernel answered goes into docs/api-answers.json
 //   --report    where the counts go
+//   --timeout   seconds for a machine's run; 1200 unless said, 3600 with --all or --trace
 //   NAME        the beginning of a file in test/kvm: only these
 import { spawnSync } from 'node:child_process'
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
@@ -51,6 +52,7 @@ const { values: options, positionals: names } = parseArgs({
     all: { type: 'boolean', default: false },
     trace: { type: 'boolean', default: false },
     report: { type: 'string' },
+    timeout: { type: 'string' },
   },
 })
 
@@ -90,7 +92,7 @@ function runFiles(chosen) {
     const vitest = ['node_modules/.bin/vitest', 'run', ...chosen]
     const trace = ['node', 'tools/trace-ioctls.mjs', 'lab', '--into', '/lab/out/answers.json', '--']
     const command = [...(options.trace ? trace : []), ...vitest]
-    const limit = options.all || options.trace ? SECONDS_ALL : SECONDS
+    const limit = options.timeout ?? (options.all || options.trace ? SECONDS_ALL : SECONDS)
     const status = run('lab/run.mjs', '--timeout', `${limit}`, '--out', out, '--', ...command)
     const answers = join(out, 'answers.json')
     if (existsSync(answers)) run('tools/trace-ioctls.mjs', 'lab', '--merge', answers)

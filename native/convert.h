@@ -36,6 +36,7 @@ struct Environment {
   napi_async_cleanup_hook_handle cleanup = nullptr;
   uint32_t last_watch = 0;
   std::unordered_map<uint32_t, EventWatch*> watches;  // of eventfds, by the number JavaScript has
+  std::unordered_set<uint32_t> relays;                // of eventfds, likewise
   std::unordered_set<Userfault*> userfaults;          // not closed; each holds a reference
   std::unordered_set<VcpuThread*> threads;  // started and not yet joined; each holds a reference
 };

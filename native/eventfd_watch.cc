@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "convert.h"
+#include "event_relay.h"
 
 namespace node_kvm {
 
@@ -151,12 +152,41 @@ Napi::Value ref_event_fd(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
+// They end with the environment that began them.
+void end_relays(void* environment) {
+  for (uint32_t number : static_cast<Environment*>(environment)->relays) {
+    EventRelays::instance().remove(number);
+  }
+}
+
+Napi::Value relay_event_fd(const Napi::CallbackInfo& info) {
+  Arguments args(info);
+  auto* source = args.object<PlainFile>();
+  auto* target = args.object<PlainFile>();
+  if (!args.ok()) return {};
+  Result number = EventRelays::instance().add(Ref<PlainFile>(source), Ref<PlainFile>(target));
+  if (number > 0) env_data(info.Env())->relays.insert(static_cast<uint32_t>(number));
+  return to_value(info.Env(), number);
+}
+
+Napi::Value end_event_fd_relay(const Napi::CallbackInfo& info) {
+  Arguments args(info);
+  uint32_t number = args.u32();
+  if (!args.ok()) return {};
+  // Of this environment's only.
+  if (env_data(info.Env())->relays.erase(number) != 0) EventRelays::instance().remove(number);
+  return info.Env().Undefined();
+}
+
 }  // namespace
 
 void add_eventfd_functions(Napi::Env env, Napi::Object exports) {
   exports.Set("watchEventFd", Napi::Function::New(env, watch_event_fd, "watchEventFd"));
   exports.Set("unwatchEventFd", Napi::Function::New(env, unwatch_event_fd, "unwatchEventFd"));
   exports.Set("refEventFd", Napi::Function::New(env, ref_event_fd, "refEventFd"));
+  exports.Set("relayEventFd", Napi::Function::New(env, relay_event_fd, "relayEventFd"));
+  napi_add_env_cleanup_hook(env, end_relays, env_data(env));
+  exports.Set("endEventFdRelay", Napi::Function::New(env, end_event_fd_relay, "endEventFdRelay"));
 }
 
 }  // namespace node_kvm

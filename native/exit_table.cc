@@ -51,27 +51,35 @@ bool before(const ExitRange& a, const ExitRange& b) {
 }  // namespace
 
 bool WriteRing::push(const Access& access, const uint8_t* data, uint32_t vcpu_id) {
-  auto* tail = reinterpret_cast<std::atomic<uint32_t>*>(region_->data());
+  std::atomic<uint32_t>& tail = header().tail;
   auto* entries = reinterpret_cast<Entry*>(region_->data() + kHeader);
-  uint32_t position = tail->load(std::memory_order_relaxed);
+  uint32_t position = tail.load(std::memory_order_relaxed);
   for (;;) {
     Entry& entry = entries[position & mask_];
     uint32_t sequence = entry.sequence.load(std::memory_order_acquire);
     auto ahead = static_cast<int32_t>(sequence - position);
     if (ahead < 0) return false;
     if (ahead > 0) {
-      position = tail->load(std::memory_order_relaxed);
-    } else if (tail->compare_exchange_weak(position, position + 1, std::memory_order_relaxed)) {
+      position = tail.load(std::memory_order_relaxed);
+    } else if (tail.compare_exchange_weak(position, position + 1, std::memory_order_relaxed)) {
       entry.vcpu_id = vcpu_id;
       entry.address = access.address;
       entry.data = 0;
       std::memcpy(&entry.data, data, std::min<size_t>(access.size, sizeof(entry.data)));
       entry.size = access.size;
       entry.is_port = access.is_port;
-      entry.sequence.store(position + 1, std::memory_order_release);
+      // ORDER: the entry, then the look at the bell; who arms it looks at the entries afterwards.
+      entry.sequence.store(position + 1, std::memory_order_seq_cst);
+      if (header().armed.load(std::memory_order_seq_cst) != 0) ring_bell();
       return true;
     }
   }
+}
+
+void WriteRing::ring_bell() {
+  if (header().armed.exchange(0, std::memory_order_seq_cst) == 0) return;
+  const uint64_t one = 1;
+  bell_->write(reinterpret_cast<const uint8_t*>(&one), sizeof(one));
 }
 
 ExitRanges::ExitRanges(std::vector<ExitRange> ranges) : ranges_(std::move(ranges)) {

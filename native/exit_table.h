@@ -23,6 +23,7 @@ struct Access {
 
 // A ring of writes in a region's memory: vCPUs put them in, JavaScript takes them out. Bounded,
 // many writers, one reader; an entry's sequence number says whose turn it is (D. Vyukov's queue).
+// A reader that wants to be told of the next write arms the bell: that write rings it, once.
 // src/core/exits/write-sink.ts knows the same layout.
 class WriteRing {
  public:
@@ -37,13 +38,20 @@ class WriteRing {
   static constexpr size_t kHeader = 64;
 
   // The capacity is a power of two and header and entries fit in the region.
-  WriteRing(Ref<Region> region, uint32_t capacity)
-      : region_(std::move(region)), mask_(capacity - 1) {}
+  WriteRing(Ref<Region> region, uint32_t capacity, Ref<PlainFile> bell)
+      : region_(std::move(region)), bell_(std::move(bell)), mask_(capacity - 1) {}
   // Whether there was room.
   bool push(const Access& access, const uint8_t* data, uint32_t vcpu_id);
 
  private:
+  struct Header {
+    std::atomic<uint32_t> tail;
+    std::atomic<uint32_t> armed;
+  };
+  void ring_bell();
+  Header& header() { return *reinterpret_cast<Header*>(region_->data()); }
   Ref<Region> region_;
+  Ref<PlainFile> bell_;
   uint32_t mask_;
 };
 

@@ -27,7 +27,7 @@ bool set_read(ExitRange& range, Region* memory) {
   return true;
 }
 
-bool set_write(ExitRange& range, Object* destination, uint32_t capacity) {
+bool set_write(ExitRange& range, Object* destination, uint32_t capacity, PlainFile* bell) {
   switch (range.write) {
     case ExitRange::Write::kExit:
     case ExitRange::Write::kIgnore:
@@ -40,10 +40,11 @@ bool set_write(ExitRange& range, Object* destination, uint32_t capacity) {
       if (destination == nullptr || destination->kind() != Kind::kRegion) return false;
       auto* region = static_cast<Region*>(destination);
       uint64_t needed = WriteRing::kHeader + uint64_t{capacity} * sizeof(WriteRing::Entry);
-      if (region->data() == nullptr || !is_capacity(capacity) || needed > region->size()) {
+      if (region->data() == nullptr || !is_capacity(capacity) || needed > region->size() ||
+          bell == nullptr) {
         return false;
       }
-      range.ring = std::make_shared<WriteRing>(Ref<Region>(region), capacity);
+      range.ring = std::make_shared<WriteRing>(Ref<Region>(region), capacity, Ref<PlainFile>(bell));
       return true;
     }
   }
@@ -51,7 +52,7 @@ bool set_write(ExitRange& range, Object* destination, uint32_t capacity) {
 }
 
 // (vm, isPort, start, length, read, constantLow, constantHigh, memory, offset, write, destination,
-// capacity): the range's number, or an error.
+// capacity, bell): the range's number, or an error.
 Napi::Value add_exit_range(Info info) {
   Arguments args(info);
   auto* vm = args.object<Vm>();
@@ -66,8 +67,9 @@ Napi::Value add_exit_range(Info info) {
   range.write = static_cast<ExitRange::Write>(args.number(UINT8_MAX));
   Object* destination = object_of(info.Env(), args.value());
   uint32_t capacity = args.u32();
+  auto* bell = args.object_or_null<PlainFile>();
   if (!args.ok()) return {};
-  if (!set_read(range, memory) || !set_write(range, destination, capacity)) {
+  if (!set_read(range, memory) || !set_write(range, destination, capacity, bell)) {
     return to_value(info.Env(), -EINVAL);
   }
   return to_value(info.Env(), vm->exit_table()->add(std::move(range)));

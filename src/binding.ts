@@ -61,7 +61,7 @@ export const THREAD_ENDED = 2
 /** Parts of what `addExitRange` takes (native/exit_table_api.cc). */
 export interface ExitRangeArguments {
   read: [how: number, low: number, high: number, memory: Handle | null, offset: number]
-  write: [how: number, destination: Handle | null, capacity: number]
+  write: [how: number, destination: Handle | null, capacity: number, bell: Handle | null]
 }
 
 /** Says whether the exit is answered. `status` is that of `run`, or the number of a pause. */
@@ -223,6 +223,9 @@ interface Native extends MemoryNative, UserfaultNative, VirtqueueNative {
   watchEventFd(file: Handle, onSignal: (count: number) => void): number
   unwatchEventFd(watch: number): void
   refEventFd(watch: number, on: 0 | 1): void
+  /** A number for the next, or an error: EBUSY, ELOOP (native/event_relay.h). */
+  relayEventFd(source: Handle, target: Handle): number
+  endEventFdRelay(relay: number): void
   statsFile(of: FileHandle): Handle | number
   readFile(file: Handle, data: Uint8Array): number
   writeFile(file: Handle, data: Uint8Array): number

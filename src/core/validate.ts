@@ -3,7 +3,7 @@
 import { types } from 'node:util'
 import { invalidArgType, invalidArgValue, outOfRange } from '../uapi/index.js'
 
-export { invalidArgType, outOfRange }
+export { invalidArgType, invalidArgValue, outOfRange }
 
 /** An integer number between `min` and `max`, which is at most 2^53 - 1. */
 export function integer(

@@ -6,7 +6,7 @@ import { EventFd, GsiRouting, IoEventFd, IrqFd, Kvm } from '../../src/index.js'
 import { encodeMsi } from '../../src/x86/index.js'
 import { createGuest } from '../helpers/guest.js'
 import { codeOf } from '../helpers/thrown.js'
-import { done, enableX2apic, VectorsGuest } from '../helpers/vectors-guest.js'
+import { done, enableX2apic, outByte, VectorsGuest } from '../helpers/vectors-guest.js'
 import { waitUntil } from '../helpers/wait-until.js'
 
 const open: Disposable[] = []
@@ -147,6 +147,30 @@ describe('the event loop', () => {
     expect(output(code)).toBe('heard\n')
   })
 
+  test('of a Worker takes its relays with it', () => {
+    const worker = `import { parentPort, workerData } from 'node:worker_threads'
+      import { EventFd } from '${library}'
+      const [from, to] = workerData.map((id) => EventFd.fromId(id))
+      from.relayTo(to)
+      parentPort.once('message', () => {})
+      parentPort.postMessage('ready')`
+    const code = `import { Worker } from 'node:worker_threads'
+      import { EventFd } from '${library}'
+      const [from, to] = [EventFd.create(), EventFd.create()]
+      const url = new URL('data:text/javascript,' + encodeURIComponent(${JSON.stringify(worker)}))
+      const worker = new Worker(url, { workerData: [from.id, to.id] })
+      worker.once('message', async () => {
+        from.signal(7)
+        let count
+        while (!(count = to.consume()));
+        await worker.terminate()
+        from.signal(8)
+        await new Promise((resolve) => setTimeout(resolve, 50))
+        console.log(count, to.consume(), from.consume())
+      })`
+    expect(output(code)).toBe('7 0 8\n')
+  })
+
   test('of a Worker hears another thread, and ends with the Worker', () => {
     const worker = `import { parentPort, workerData } from 'node:worker_threads'
       import { EventFd } from '${library}'
@@ -186,6 +210,73 @@ test('a doorbell in one VM is an interrupt in another, without JavaScript betwee
   using _doorbell = IoEventFd.create(sender.vm, { ...where, eventFd: event })
   expect(sender.vcpu.run()).toMatchObject({ port: 0x20 })
   expect(receiver.nextVector()).toBe(0x77)
+})
+
+describe('a relay', () => {
+  test('takes a doorbell to an interrupt and back while JavaScript does not come to it', () => {
+    using guest = new VectorsGuest({
+      report: false,
+      script: [...enableX2apic(), outByte(0x10, 1), outByte(0x11, 1)],
+    })
+    const gsi = GsiRouting.of(guest.vm).update((routes) => {
+      const free = routes.free()
+      routes.set(free, { type: 'msi', ...encodeMsi({ destination: 0, vector: 0x77 }) })
+      return free
+    })
+    using irq = IrqFd.create(guest.vm, { gsi })
+    for (const address of [0x10, 0x11]) {
+      const doorbell = IoEventFd.create(guest.vm, { address, length: 1, pio: true })
+      keep(doorbell).eventFd.relayTo(irq.eventFd)
+    }
+    guest.vcpu.start(() => {})
+    const end = performance.now() + 10_000
+    while (guest.taken(0x77) === 0 && performance.now() < end);
+    expect(guest.taken(0x77)).toBeGreaterThanOrEqual(1)
+    guest.vcpu.close()
+  })
+
+  test('adds counts, until it is ended', async () => {
+    const [source, target] = [eventFd({ initial: 3 }), eventFd()]
+    let sum = 0
+    target.onSignal((count) => {
+      sum += count
+    })
+    source.relayTo(target)
+    for (let i = 1; i < 100; i++) source.signal(i)
+    await waitUntil(() => sum === 3 + 4950)
+    source.offSignal().signal(5)
+    await new Promise((resolve) => setTimeout(resolve, 20))
+    expect([sum, source.consume()]).toEqual([4953, 5])
+    source.relayTo(target).signal(7)
+    await waitUntil(() => sum === 4960)
+  })
+
+  test('goes on over others, and loses what nobody can count', async () => {
+    const [first, second, last] = [eventFd(), eventFd(), eventFd()]
+    first.relayTo(second)
+    second.relayTo(last)
+    first.signal(2)
+    await waitUntil(() => last.consume() === 2)
+    last.close()
+    first.signal()
+    await waitUntil(() => second.consume() === 0)
+  })
+
+  test('is refused for an eventfd that has a reader, and in circles', () => {
+    const [one, two, three] = [eventFd(), eventFd(), eventFd()]
+    expect(codeOf(() => one.relayTo(one))).toBe('ERR_INVALID_ARG_VALUE')
+    expect(codeOf(() => one.relayTo({} as never))).toBe('ERR_INVALID_ARG_TYPE')
+    one.relayTo(two)
+    two.relayTo(three)
+    expect(codeOf(() => three.relayTo(one))).toBe('ERR_INVALID_ARG_VALUE')
+    expect(codeOf(() => one.relayTo(three))).toBe('ERR_KVM_BUSY')
+    expect(codeOf(() => one.onSignal(() => {}))).toBe('ERR_KVM_BUSY')
+    expect(codeOf(() => keep(EventFd.fromId(one.id)).relayTo(three))).toBe('ERR_KVM_BUSY')
+    three.onSignal(() => {})
+    expect(codeOf(() => three.relayTo(eventFd()))).toBe('ERR_KVM_BUSY')
+    one.close()
+    expect(codeOf(() => one.relayTo(two))).toBe('ERR_KVM_CLOSED')
+  })
 })
 
 describe('IoEventFd', () => {

@@ -1,5 +1,6 @@
 // Accesses that native code answers: on threads and in run(), while the table changes.
 
+import { readdirSync } from 'node:fs'
 import { describe, expect, test } from 'vitest'
 import {
   EventFd,
@@ -9,6 +10,7 @@ import {
   Vcpu,
   WriteSink,
 } from '../../src/index.js'
+import { collectUntil } from '../helpers/gc.js'
 import { createGuest, HALT, OUT_LOOP, SPIN } from '../helpers/guest.js'
 import { codeOf, rejectionCodeOf } from '../helpers/thrown.js'
 import { waitUntil } from '../helpers/wait-until.js'
@@ -148,6 +150,40 @@ describe('writes', () => {
     other.close()
   })
 
+  test('arrive by themselves while the guest goes on without an exit', async () => {
+    using guest = createGuest([...write(3).slice(0, -HALT.length), ...SPIN])
+    const values: number[] = []
+    guest.vm.answerPio(0x10, 1, { write: new WriteSink(({ value }) => values.push(value)) })
+    guest.vcpu.start(() => {})
+    await waitUntil(() => values.length === 3)
+    await guest.vcpu.stop()
+    expect(values).toEqual([0, 1, 2])
+  })
+
+  test('arrive by themselves again and again, none left behind', async () => {
+    using guest = createGuest(OUT_LOOP)
+    let count = 0
+    guest.vm.answerPio(0x10, 1, { write: new WriteSink(() => count++, { capacity: 65_536 }) })
+    guest.vcpu.start(() => {})
+    for (let round = 1; round <= 20; round++) {
+      const before = count
+      await waitUntil(() => count > before)
+      await guest.vcpu.pause()
+      // What waits in the ring comes without another write.
+      await waitUntil(() => count === guest.vcpu.statistics.types[0]?.answered)
+      guest.vcpu.resume()
+    }
+    await guest.vcpu.stop()
+  })
+
+  test('do not keep a sink that nobody holds', async () => {
+    const fds = () => readdirSync('/proc/self/fd').length
+    const before = fds()
+    for (let i = 0; i < 20; i++) new WriteSink(() => {})
+    expect(fds()).toBeGreaterThan(before)
+    await collectUntil(() => fds() <= before)
+  })
+
   test('into a ring that nobody empties leave deadlines and kicks in force', () => {
     using guest = createGuest(write(10))
     const values: number[] = []
@@ -216,6 +252,8 @@ describe('writes', () => {
     )
     guest.vm.answerPio(0x10, 1, { write: sink })
     guest.vcpu.start(() => {})
+    // Full, before the event loop turns: else it may be the first to drain it.
+    while (guest.vcpu.statistics.total < 3);
     expect(await rejectionCodeOf(guest.vcpu.join())).toBe('ERR_TEST')
   })
 })

@@ -87,14 +87,14 @@ function readArguments(read: NativeAnswer['read'], length: number): ReadArgument
 }
 
 function writeArguments(write: NativeAnswer['write']): WriteArguments {
-  if (write === undefined) return [WRITE_EXITS, null, 0]
-  if (write === 'ignore') return [WRITE_IGNORED, null, 0]
+  if (write === undefined) return [WRITE_EXITS, null, 0, null]
+  if (write === 'ignore') return [WRITE_IGNORED, null, 0, null]
   if (write instanceof WriteSink) {
-    const { region, capacity } = WriteSink.ringOf(write)
-    return [WRITE_SINKS, region, capacity]
+    const { region, capacity, bell } = WriteSink.ringOf(write)
+    return [WRITE_SINKS, region, capacity, PlainFile.handleOf(bell, 'bell')]
   }
   if (write instanceof EventFd) {
-    return [WRITE_SIGNALS, PlainFile.handleOf(write, 'answer.write'), 0]
+    return [WRITE_SIGNALS, PlainFile.handleOf(write, 'answer.write'), 0, null]
   }
   throw invalidArgType('answer.write', "'ignore', an EventFd or a WriteSink", write)
 }

@@ -2,12 +2,19 @@
 // the same layout), taken out here in batches.
 
 import { binding, type Handle } from '../../binding.js'
+import { EventFd } from '../interrupts/event-fd.js'
 import { GuestMemory } from '../memory.js'
 import { callback, integer, invalidArgType, object, outOfRange } from '../validate.js'
 
 const HEADER = 64
+const ARMED = 1
 const ENTRY = 32
 const MAX_CAPACITY = 2 ** 20
+/** So long writes are gathered before the event loop drains them: a bell for each would cost more. */
+const GATHERING_MS = 2
+
+/** Closes the bells of sinks that were collected. */
+const bells = new FinalizationRegistry<EventFd>((bell) => bell.close())
 
 /** A write of the guest, in the order in which the vCPUs made them. */
 export interface SunkWrite {
@@ -35,8 +42,9 @@ export interface WriteSinkOptions {
  * Collects writes of a guest without an exit to JavaScript; see {@link Vm.answerPio}. It loses none:
  * a vCPU that finds it full waits until it is drained.
  *
- * It is drained before each exit that JavaScript sees of a vCPU on its own thread, when it is full,
- * when such a thread ends, and by {@link drain}.
+ * It is drained on the event loop of the thread that made it, some milliseconds after a write;
+ * before each exit that JavaScript sees of a vCPU on its own thread, when it is full, when such a
+ * thread ends, and by {@link drain}. It does not keep the event loop alive.
  */
 export class WriteSink {
   readonly #region: Handle
@@ -44,11 +52,15 @@ export class WriteSink {
   readonly #handler: (write: SunkWrite) => void
   readonly #u32: Uint32Array
   readonly #u64: BigUint64Array
+  readonly #bell: EventFd
   #next = 0
+  /** Whether an exception has left the handler: then only {@link drain} goes on. */
+  #failed = false
 
   /**
-   * @param handler Is given each write. An exception it throws leaves the writes behind it in place.
-   * @throws KvmError `ENOMEM` or `EMFILE` when there is no memory for it.
+   * @param handler Is given each write. An exception it throws leaves the writes behind it in place until
+   *   {@link drain} is called; on the event loop it is the application's, as that of any event.
+   * @throws KvmError `ENOMEM` when there is no memory for it, `EMFILE` when there are too many files.
    */
   constructor(handler: (write: SunkWrite) => void, options: WriteSinkOptions = {}) {
     this.#handler = callback(handler, 'handler')
@@ -65,20 +77,55 @@ export class WriteSink {
     this.#u32 = new Uint32Array(buffer)
     this.#u64 = new BigUint64Array(buffer)
     for (let i = 0; i < capacity; i++) this.#u32[(HEADER + i * ENTRY) / 4] = i
+    this.#bell = EventFd.create().unref()
+    bells.register(this, this.#bell)
+    // What listens is held by the event loop, and must not hold the sink.
+    const weak = new WeakRef(this)
+    this.#bell.onSignal(() => {
+      const sink = weak.deref()
+      if (sink !== undefined) sink.#drainSoon()
+    })
+    this.#arm()
+  }
+
+  #arm(): void {
+    // ORDER: armed, then the look for writes; who writes does the opposite.
+    Atomics.store(this.#u32, ARMED, 1)
+    if (this.#hasNext) this.#drainSoon()
+  }
+
+  #drainSoon(): void {
+    setTimeout(() => {
+      if (this.#failed) return
+      this.drain()
+      this.#arm()
+    }, GATHERING_MS).unref()
   }
 
   /** @internal What native code writes to. */
-  static ringOf(sink: WriteSink): { region: Handle; capacity: number } {
-    if (#region in sink) return { region: sink.#region, capacity: sink.#capacity }
+  static ringOf(sink: WriteSink): { region: Handle; capacity: number; bell: EventFd } {
+    if (#region in sink) {
+      return { region: sink.#region, capacity: sink.#capacity, bell: sink.#bell }
+    }
     throw invalidArgType('sink', 'an instance of WriteSink', sink)
+  }
+
+  /** Index of the next write's entry. */
+  get #at(): number {
+    return (HEADER + (this.#next % this.#capacity) * ENTRY) / 4
+  }
+
+  get #hasNext(): boolean {
+    return Atomics.load(this.#u32, this.#at) === (this.#next + 1) >>> 0
   }
 
   /** Hands every write that is there to the handler. Returns how many there were. */
   drain(): number {
+    const failed = this.#failed
+    this.#failed = true
     let count = 0
-    for (;;) {
-      const at = (HEADER + (this.#next % this.#capacity) * ENTRY) / 4
-      if (Atomics.load(this.#u32, at) !== (this.#next + 1) >>> 0) return count
+    while (this.#hasNext) {
+      const at = this.#at
       const data = this.#u64[at / 2 + 2]!
       const write = {
         address: Number(this.#u64[at / 2 + 1]),
@@ -94,5 +141,8 @@ export class WriteSink {
       count++
       this.#handler(write)
     }
+    this.#failed = false
+    if (failed) this.#arm()
+    return count
   }
 }

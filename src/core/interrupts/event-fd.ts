@@ -4,6 +4,7 @@ import { binding, KIND_FILE } from '../../binding.js'
 import { AbortError, closedError, kvmError } from '../errors.js'
 import { PlainFile } from '../plain-file.js'
 import { callback, instance, integer, object, uint32 } from '../validate.js'
+import { EventRelay } from './event-relay.js'
 import { EventWatch, SignalIterator, watchedAlready } from './event-watch.js'
 
 const EAGAIN = -11
@@ -26,7 +27,7 @@ export interface EventFdOptions {
 export class EventFd extends PlainFile {
   readonly #count = new BigUint64Array(1)
   readonly #bytes = new Uint8Array(this.#count.buffer)
-  #watch: EventWatch | undefined
+  #watch: EventWatch | EventRelay | undefined
   #keepsAlive = true
 
   /** Creates one. @throws KvmError `EMFILE` when the process has too many files. */
@@ -76,7 +77,28 @@ export class EventFd extends PlainFile {
     return this
   }
 
-  /** Ends what {@link onSignal} or {@link signals} began. What is signaled then stays counted. */
+  /**
+   * Adds each count that it takes to `target`, on a native thread, whatever the JavaScript threads do
+   * meanwhile: until {@link offSignal} or {@link close} of this object, or the end of this thread.
+   * What would exceed the target's count, or finds it closed, is dropped.
+   *
+   * An ioeventfd and an irqfd that use the same eventfd need no relay. It is for what must stay apart:
+   * several doorbells that raise one interrupt, an eventfd of another driver.
+   *
+   * @throws KvmError `ERR_KVM_BUSY` when this eventfd is listened to or passed on already.
+   * @throws `ERR_INVALID_ARG_VALUE` when `target` is passed on to this eventfd.
+   */
+  relayTo(target: EventFd): this {
+    const to = PlainFile.handleOf(instance(target, 'target', EventFd), 'target')
+    if (this.#watch !== undefined) throw watchedAlready()
+    this.#watch = new EventRelay(this.native, this.handle, to)
+    return this
+  }
+
+  /**
+   * Ends what {@link onSignal}, {@link signals} or {@link relayTo} began. What is signaled then stays
+   * counted.
+   */
   offSignal(): this {
     const watch = this.#watch
     this.#watch = undefined
@@ -151,8 +173,9 @@ export class EventFd extends PlainFile {
 
   #listen(handler: (count: number) => void, onStop?: () => void): EventWatch {
     if (this.#watch !== undefined) throw watchedAlready()
-    this.#watch = new EventWatch(this.native, this.handle, this.#keepsAlive, handler, onStop)
-    return this.#watch
+    const watch = new EventWatch(this.native, this.handle, this.#keepsAlive, handler, onStop)
+    this.#watch = watch
+    return watch
   }
 
   #setRef(on: boolean): this {
