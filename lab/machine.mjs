@@ -15,6 +15,7 @@ import { ensureBusybox, ensureKernel } from './setup.mjs'
  * @property {string} endMark see end-mark.mjs
  * @property {string} consoleFile takes what the kernel prints
  * @property {string[]} modules kernel modules to load besides those that the lab needs
+ * @property {string} append more of the kernel's command line
  * @property {number | undefined} cpus
  * @property {number | undefined} memoryMib
  * @property {string | undefined} out a folder of the host, to be mounted writable at /lab/out

@@ -16,6 +16,7 @@ const USAGE = `usage: npm run lab -- [options] <command> [arguments]
   --cpus N              its processors (default: svm 2, vmx 1)
   --memory MIB          its memory (default: svm 4096, vmx 1024)
   --modules A,B         more kernel modules to load
+  --append TEXT         more of its kernel's command line
   --out DIR             a folder mounted writable at /lab/out
   --keep-console FILE   keep what the machine's kernel printed
 The command's exit status is the result; 124: time limit; 125: the lab failed.`
@@ -31,6 +32,7 @@ const OPTIONS = {
   cpus: { type: 'string' },
   memory: { type: 'string' },
   modules: { type: 'string', default: '' },
+  append: { type: 'string', default: '' },
   out: { type: 'string' },
   'keep-console': { type: 'string' },
 }
@@ -105,6 +107,7 @@ async function run(args, signal) {
     timeoutMs: positiveNumber('timeout', values.timeout) * 1000,
     cpus: values.cpus === undefined ? undefined : positiveNumber('cpus', values.cpus),
     memoryMib: values.memory === undefined ? undefined : positiveNumber('memory', values.memory),
+    append: values.append ?? '',
     modules: (values.modules ?? '').split(',').filter(Boolean),
     out: values.out === undefined ? undefined : ensureFolder(values.out),
     consoleFile: values['keep-console'] && resolve(values['keep-console']),

@@ -28,7 +28,7 @@ function openPort(path) {
 }
 
 /** @param {import('./machine.mjs').MachineOptions} options */
-function qemuArguments({ folder, consoleFile, cpus = 2, memoryMib = 4096, out }) {
+function qemuArguments({ folder, consoleFile, append, cpus = 2, memoryMib = 4096, out }) {
   /** @param {string} stream @param {number} number */
   const port = (stream, number) => [
     ['-chardev', `socket,id=${stream},path=${join(folder, stream)}`],
@@ -46,7 +46,7 @@ function qemuArguments({ folder, consoleFile, cpus = 2, memoryMib = 4096, out })
     ['-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot'],
     ['-kernel', ensureKernel('generic').vmlinux],
     ['-initrd', join(folder, 'initramfs')],
-    ['-append', LEVEL1_COMMAND_LINE],
+    ['-append', `${LEVEL1_COMMAND_LINE} ${append}`],
     ['-serial', `file:${consoleFile.replaceAll(',', ',,')}`],
     ['-device', 'virtio-serial-pci'],
     ...port('stdout', 1),

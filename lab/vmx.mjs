@@ -34,7 +34,7 @@ function makeBootCd(options) {
     modules: MODULES,
   })
   writeFileSync(join(content, 'initramfs'), initramfs)
-  const menu = `linux /vmlinuz ${COMMAND_LINE}\ninitrd /initramfs\nboot\n`
+  const menu = `linux /vmlinuz ${COMMAND_LINE} ${options.append}\ninitrd /initramfs\nboot\n`
   writeFileSync(join(content, 'boot', 'grub', 'grub.cfg'), menu)
   const path = join(options.folder, 'cd.iso')
   const kernel = `vmlinuz=${ensureKernel('cloud').bzImage}`
@@ -70,7 +70,8 @@ function bochsConfiguration({ consoleFile, cpus = 1, memoryMib = 1024 }, files) 
     `vgaromimage: file=${VGA_BIOS}`,
     // One that resets on a triple fault would boot for ever; unknown MSRs are for KVM to complain about.
     `cpu: model=broadwell_ult, count=1, ips=${INSTRUCTIONS_PER_SECOND}, reset_on_triple_fault=0, ignore_bad_msrs=1`,
-    `memory: guest=${memoryMib}, host=${memoryMib}`,
+    // What does not fit into the memory that Bochs takes it keeps in a file.
+    `memory: guest=${memoryMib}, host=${Math.min(memoryMib, 2048)}`,
     'clock: sync=none',
     'boot: cdrom',
     'ata0: enabled=1, ioaddr1=0x1f0, ioaddr2=0x3f0, irq=14',

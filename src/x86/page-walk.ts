@@ -26,7 +26,11 @@ export interface PagingRegisters {
   pkru?: number
   /** IA32_PKRS, for supervisor-mode pages with CR4.PKS (0, all allowed, by default). */
   pkrs?: number
-  /** The PDPTE registers of PAE paging (`kvm_sregs2.pdptrs`); by default they are read at CR3. */
+  /**
+   * The PDPTE registers of PAE paging (`kvm_sregs2.pdptrs`), which an Intel processor and KVM load with
+   * CR3 (SDM vol. 3A §4.4.1). By default they are read from memory, as AMD processors do with nested
+   * paging (APM vol. 2 §15.25).
+   */
   pdptrs?: readonly bigint[]
   /** Width of physical addresses in bits, 32 to 52 (52, so that no address is refused). */
   maxPhyAddr?: number

@@ -9,6 +9,7 @@ import {
   type MmioExit,
   type Vcpu,
 } from '../../src/index.js'
+import { PageImage, Watch, type WatchKind, watchKinds } from './stress-watch.js'
 import { type Command, DOORBELL, FIRST_SLOT, FREE, Writers } from './writers.js'
 
 const PAGE = 0x1000
@@ -25,8 +26,6 @@ export interface StressOptions {
   cpl: 0 | 3
   seed: number
   vcpus?: number
-  /** Called in each round, while the vCPUs run, with areas that they leave alone. */
-  extra?: (area: Area, random: Random) => void
 }
 
 /** What happened, so that a test can tell that something did. */
@@ -37,10 +36,12 @@ export interface StressCounts {
   slotChanges: number
   discarded: number
   mmio: number
+  /** Rounds in which an area was watched, by the kind of the watch. */
+  watched: Record<WatchKind, number>
 }
 
 /** A whole number below `n`. */
-export type Random = (n: number) => number
+type Random = (n: number) => number
 
 /** The same numbers for the same seed (an LCG; its upper bits count). */
 function randomOf(seed: number): Random {
@@ -52,7 +53,7 @@ function randomOf(seed: number): Random {
 }
 
 /** Some RAM, where it is mapped, and what the model says is in it. */
-export class Area {
+class Area {
   readonly memory: GuestMemory
   readonly model: BigUint64Array
   readonly pages: number
@@ -134,6 +135,7 @@ export class MemoryStress {
     slotChanges: 0,
     discarded: 0,
     mmio: 0,
+    watched: { file: 0, handler: 0, write: 0 },
   }
   readonly #options: StressOptions
   readonly #random: Random
@@ -142,6 +144,9 @@ export class MemoryStress {
   readonly #writers: readonly Writer[]
   readonly #tracker: DirtyTracker
   readonly #seen = new Set<number>()
+  readonly #image = new PageImage(Math.max(...SIZES))
+  readonly #watchKinds = watchKinds()
+  #watched: { area: Area; watch: Watch } | undefined
 
   private constructor(options: StressOptions) {
     const { method, cpl, seed, vcpus = 3 } = options
@@ -183,8 +188,10 @@ export class MemoryStress {
   }
 
   async #close(): Promise<void> {
+    this.#watched?.watch.close()
     await Promise.all(this.#guest.vcpus.map((vcpu) => vcpu.stop()))
     this.#guest.close()
+    this.#image.close()
     for (const { memory } of this.#areas) memory.close()
   }
 
@@ -193,6 +200,7 @@ export class MemoryStress {
     const active = areas.filter(({ window }) => window !== undefined)
     const idle = this.#areas.filter((area) => !active.includes(area))
     const dirty = new Set<number>()
+    this.#beginWatch(active)
     let mmio = this.counts.mmio
     const arrivals = this.#writers.map((writer, id) => {
       const command = this.#command(id, active)
@@ -202,6 +210,7 @@ export class MemoryStress {
     })
     await this.#disturb(active, idle, dirty)
     await Promise.all(arrivals)
+    await this.#endWatch(dirty, round)
     this.#collect()
     this.counts.mmio = this.#writers.reduce((sum, writer) => sum + writer.mmio, 0)
     this.#expect(this.counts.mmio === mmio, round, `${this.counts.mmio} MMIO exits, not ${mmio}`)
@@ -250,7 +259,6 @@ export class MemoryStress {
   }
 
   #change(area: Area): void {
-    this.#options.extra?.(area, this.#random)
     const what = this.#random(4)
     if (what === 0) this.#discard(area, this.#random(area.pages), 1 + this.#random(64))
     else if (what === 1) this.#hostWrite(area)
@@ -258,6 +266,8 @@ export class MemoryStress {
   }
 
   #changeSlot(area: Area): void {
+    // It might wait for a vCPU that waits for this thread, so it is refused.
+    if (this.#watched?.watch.kind === 'handler') return
     if (area.window === undefined) {
       this.#map(area)
     } else if (this.#random(2) === 0) {
@@ -316,6 +326,25 @@ export class MemoryStress {
     })
     this.#expect(!lost, this.counts.rounds, 'dirty pages lost')
     this.counts.collections++
+  }
+
+  /** Watches one of the areas that are written to, every other time. */
+  #beginWatch(active: readonly Area[]): void {
+    const kind = this.#watchKinds[this.#random(2 * this.#watchKinds.length)]
+    const area = active[this.#random(active.length)]
+    if (kind === undefined || area === undefined) return
+    this.#watched = { area, watch: new Watch(kind, area, this.#image) }
+    this.counts.watched[kind]++
+  }
+
+  async #endWatch(dirty: Set<number>, round: number): Promise<void> {
+    if (this.#watched === undefined) return
+    const { area, watch } = this.#watched
+    const pages = [...dirty].map((gpa) => (gpa - area.gpa) / PAGE)
+    const touched = pages.filter((page) => page >= 0 && page < area.pages).sort((a, b) => a - b)
+    const complaint = await watch.end(touched)
+    this.#watched = undefined
+    this.#expect(complaint === undefined, round, `slot ${area.slot}: ${complaint}`)
   }
 
   #compareDirty(dirty: Set<number>, round: number): void {

@@ -27,8 +27,12 @@ export const FREE = 0x20_0000
 export const FIRST_SLOT = 1
 /** Nothing is mapped here. */
 export const DOORBELL = 0x3fff_f000
+/** As is RAM from here on, a GiB that the guest's page tables map as they do the first. */
+export const HIGH = 0x4000_0000
 const CODE = 0x8000
 const MAILBOXES = 0x9000
+const HIGH_TABLE = 0xb000
+const DIRECTORY_POINTERS = 0x2000
 
 const PROGRAM = Uint8Array.from(
   [
@@ -68,10 +72,18 @@ export class Writers implements Disposable {
   #createVcpu(id: number, cpl: 0 | 3): Vcpu {
     const vcpu = this.vm.createVcpu(id)
     enterLongMode(vcpu, this.#low, cpl)
+    this.#mapHigh()
     const rip = BigInt(CODE)
     // Interrupts are on: Bochs never leaves a guest that keeps them off.
     vcpu.updateRegs({ rip, rflags: 0x202n, r15: BigInt(MAILBOXES + id * 64) })
     return vcpu
+  }
+
+  #mapHigh(): void {
+    this.#low.writeU64(DIRECTORY_POINTERS + 8, BigInt(HIGH_TABLE | 7))
+    for (let i = 0; i < 512; i++) {
+      this.#low.writeU64(HIGH_TABLE + i * 8, BigInt(HIGH + i * 0x20_0000 + 0x87))
+    }
   }
 
   /** Puts other code where the vCPUs begin. */

@@ -1,10 +1,12 @@
 // The pages in which KVM maps RAM, counted by itself: large ones where the host has them, small ones
 // where a page is missing or writes are logged, and large ones again.
 
+import { readFileSync } from 'node:fs'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { type DirtyMethod, DirtyTracker, GuestMemory } from '../../src/index.js'
+import { type DirtyMethod, DirtyTracker, GuestMemory, hostReport } from '../../src/index.js'
+import { addHugePages } from '../helpers/huge-pages.js'
 import { has } from '../helpers/probe.js'
-import { FIRST_SLOT, FREE, Writers } from '../helpers/writers.js'
+import { FIRST_SLOT, FREE, HIGH, Writers } from '../helpers/writers.js'
 
 const PAGE = 0x1000
 const LARGE = 0x20_0000
@@ -112,19 +114,52 @@ describe('logging', () => {
   })
 })
 
-test('pages of the pool are mapped large', (context) => {
-  let pool: GuestMemory | undefined
-  try {
-    pool = GuestMemory.create([{ gpa: FREE + 2 * SIZE, size: SIZE }], {
-      backing: { hugePages: '2MiB' },
-    })
-  } catch (error) {
-    context.skip(`the pool of huge pages: ${(error as Error).message}`)
-  }
-  using held = pool!
-  using guest = new Writers()
-  guest.vm.mapMemory(held, { firstSlot: FIRST_SLOT })
-  guest.write({ gpa: FREE + 2 * SIZE, stride: PAGE, count: SIZE / PAGE, value: 1 })
-  if (large(guest) === 0) context.skip('this KVM maps no RAM in large pages')
-  expect(large(guest)).toBe(COUNT)
-})
+const sizes = [
+  ['2MiB', 2048, COUNT],
+  ['1GiB', 1048576, 1],
+] as const
+test.for(sizes)(
+  'pages of %s of the pool are mapped as such',
+  ([hugePages, kib, pages], context) => {
+    const remove = addHugePages(kib, pages)
+    if (remove === undefined)
+      context.skip(`the pool has no room for ${pages} pages of ${hugePages}`)
+    try {
+      const size = kib * 1024 * pages
+      const backing = { hugePages }
+      // A GiB of zeros takes its time, which is none of the guest's.
+      using pool = GuestMemory.create([{ gpa: HIGH, size }], { backing, prefault: true })
+      using guest = new Writers()
+      guest.vm.mapMemory(pool, { firstSlot: FIRST_SLOT })
+      guest.write({ gpa: HIGH, stride: size / 4, count: 4, value: 1 })
+      const { pages2m, pages1g } = guest.vm.mmu()
+      if (maps1GiB()) {
+        expect({ pages2m, pages1g }).toEqual(
+          kib === 2048 ? { pages2m: COUNT, pages1g: 0 } : { pages2m: 0, pages1g: 1 },
+        )
+      } else if (pages2m === 0) {
+        context.skip('this KVM maps no RAM in large pages')
+      } else {
+        expect({ pages2m, pages1g }).toEqual({ pages2m: 4, pages1g: 0 })
+      }
+      expect(pool.readU64(HIGH + (3 * size) / 4)).toBe(1n)
+      expect(pool.usage().hugetlb).toBe(size)
+      pool.discard(HIGH, size)
+      expect(pool.readU64(HIGH)).toBe(0n)
+      guest.write({ gpa: HIGH + 8, stride: 0, count: 2, value: 1 })
+      expect(pool.readU64(HIGH + 8)).toBe(2n)
+    } finally {
+      remove?.()
+    }
+  },
+)
+
+/** Whether KVM has tables with 1 GiB pages: EPT that can, or the processor's own tables for NPT. */
+function maps1GiB(): boolean {
+  const report = hostReport({ probeGuest: false })
+  if (!report.available || report.features.nestedPaging.enabled !== true) return false
+  const flags = report.engine.technology === 'VMX' ? 'vmx flags' : 'flags'
+  const flag = report.engine.technology === 'VMX' ? 'ept_1gb' : 'pdpe1gb'
+  const line = new RegExp(`^${flags}\\s*:(.*)$`, 'm').exec(readFileSync('/proc/cpuinfo', 'latin1'))
+  return line?.[1]?.split(' ').includes(flag) ?? false
+}

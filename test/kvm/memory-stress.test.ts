@@ -5,6 +5,7 @@ import { describe, expect, test } from 'vitest'
 import type { DirtyMethod } from '../../src/index.js'
 import { MemoryStress } from '../helpers/memory-stress.js'
 import { has } from '../helpers/probe.js'
+import { watchKinds } from '../helpers/stress-watch.js'
 
 const ROUNDS = Number(process.env.NODE_KVM_ROUNDS ?? 40)
 const SEED = Number(process.env.NODE_KVM_SEED ?? 20261123)
@@ -22,6 +23,8 @@ describe.each([3, 0] as const)(`ring %i: ${ROUNDS} rounds from seed ${SEED}`, (c
     if (ROUNDS > 40) console.log(`${method}, ring ${cpl}: ${JSON.stringify(counts)}`)
     expect(counts.rounds).toBe(ROUNDS)
     if (ROUNDS < 40) return
-    for (const count of Object.values(counts)) expect(count).toBeGreaterThan(0)
+    const { watched, ...others } = counts
+    for (const count of Object.values(others)) expect(count).toBeGreaterThan(0)
+    for (const kind of watchKinds()) expect(watched[kind]).toBeGreaterThan(0)
   })
 })

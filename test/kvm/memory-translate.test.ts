@@ -3,6 +3,7 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { GuestMemory, Kvm, type KvmError, type Vcpu } from '../../src/index.js'
+import { KVM_SREGS2_FLAGS_PDPTRS_VALID } from '../../src/uapi/index.js'
 import { type PagingRegisters, walkPageTables } from '../../src/x86/index.js'
 
 const PAGE = 0x1000
@@ -73,6 +74,13 @@ function processor(kvm: Kvm, vcpu: Vcpu) {
     maxPhyAddr: address === undefined ? 36 : address.eax & 0xff,
     gbPages: features !== undefined && ((features.edx >>> 26) & 1) === 1,
   }
+}
+
+/** PAE's directory pointers are registers: KVM's own accessed flags may change them in RAM. */
+function pagingRegisters(vcpu: Vcpu): PagingRegisters {
+  const { cr0, cr3, cr4, efer, flags, pdptrs } = vcpu.getSregs2()
+  const valid = (flags & BigInt(KVM_SREGS2_FLAGS_PDPTRS_VALID)) !== 0n
+  return { cr0, cr3, cr4, efer, ...(valid ? { pdptrs } : {}) }
 }
 
 interface Entry {
@@ -148,8 +156,7 @@ describe.each(modes)('$name', (mode) => {
       fc.property(tables, addresses, (entries, queries) => {
         writeTables(memory, mode, facts.maxPhyAddr, entries)
         enter(vcpu, mode)
-        const { cr0, cr3, cr4, efer } = vcpu.getSregs()
-        const registers: PagingRegisters = { cr0, cr3, cr4, efer, ...facts }
+        const registers = { ...pagingRegisters(vcpu), ...facts }
         for (const { places, offset } of queries) {
           const va = addressOf(mode, places, offset)
           // ORDER: KVM sets accessed bits as it walks.
@@ -165,6 +172,34 @@ describe.each(modes)('$name', (mode) => {
     expect(seen.mapped).toBeGreaterThan(100)
     expect(seen.not).toBeGreaterThan(100)
   })
+})
+
+test('PAE: directory pointers count as they were when CR3 was loaded', (context) => {
+  using kvm = Kvm.open()
+  using vm = kvm.createVm()
+  using memory = GuestMemory.create(SIZE)
+  vm.mapMemory(memory)
+  using vcpu = vm.createVcpu(0)
+  const facts = processor(kvm, vcpu)
+  const pae = modes.find(({ name }) => name === 'PAE')!
+  memory.writeU64(0, BigInt(PAGE) | 1n)
+  memory.writeU64(PAGE, 0x20_0081n)
+  const reason = enter(vcpu, pae)
+  if (reason !== undefined) context.skip(reason)
+  const gpaOf = (registers: PagingRegisters) => {
+    const walk = walkPageTables(memory, registers, 0x123n)
+    return walk.fault === undefined ? walk.gpa : undefined
+  }
+  const loaded = { ...pagingRegisters(vcpu), ...facts }
+  expect(loaded.pdptrs).toEqual([BigInt(PAGE) | 1n, 0n, 0n, 0n])
+  memory.writeU64(0, 0n)
+  expect(gpaOf(loaded)).toBe(0x20_0123)
+  expect(vcpu.translate(0x123n)).toMatchObject({ valid: true, gpa: 0x20_0123 })
+  const { pdptrs: _, ...inMemory } = loaded
+  expect(gpaOf(inMemory)).toBeUndefined()
+  enter(vcpu, pae)
+  expect(vcpu.translate(0x123n).valid).toBe(false)
+  expect(gpaOf({ ...pagingRegisters(vcpu), ...facts })).toBeUndefined()
 })
 
 function writeTables(memory: GuestMemory, mode: Mode, maxPhyAddr: number, entries: Entry[]): void {

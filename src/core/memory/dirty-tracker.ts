@@ -36,7 +36,7 @@ export interface DirtyTrackerOptions {
   slots?: readonly number[]
   /** All vCPUs of the VM, for `ring`. */
   vcpus?: readonly Vcpu[]
-  /** `manual`: pages that are cleared at a time, a multiple of 64. Default 65536 (256 MiB). */
+  /** `manual`: pages that are cleared at a time, a multiple of 64. Default 262144 (1 GiB). */
   pagesAtOnce?: number
 }
 
@@ -108,7 +108,7 @@ export class DirtyTracker implements Disposable {
    */
   static start(vm: Vm, options: DirtyTrackerOptions = {}): DirtyTracker {
     const { size } = dirtyRingsOf(vm)
-    const { method = defaultMethod(vm, size), pagesAtOnce = 0x1_0000 } = object(options, 'options')
+    const { method = defaultMethod(vm, size), pagesAtOnce = 0x4_0000 } = object(options, 'options')
     if (!METHODS.includes(method)) {
       throw invalidArgType('options.method', `one of ${METHODS.join(', ')}`, method)
     }
@@ -299,10 +299,16 @@ export class DirtyTracker implements Disposable {
     if (this.method !== 'ring') this.#readLog(tracked)
     if (!tracked.pending) return 0
     const joiner = new RangeJoiner(gpa, each)
-    if (this.method === 'manual') this.#handInParts(tracked, joiner, size / PAGE)
-    else joiner.take(tracked.words, 0, tracked.words.length)
-    joiner.end(size / PAGE)
+    // ORDER: before `each`, which may make room in a ring and so find more.
     tracked.pending = false
+    try {
+      if (this.method === 'manual') this.#handInParts(tracked, joiner, size / PAGE)
+      else joiner.take(tracked.words, 0, tracked.words.length)
+      joiner.end(size / PAGE)
+    } catch (error) {
+      tracked.pending = true
+      throw error
+    }
     return joiner.pages
   }
 
