@@ -1,5 +1,7 @@
 #include "exit_table.h"
 
+#include <time.h>
+
 #include <algorithm>
 #include <cstring>
 
@@ -44,6 +46,16 @@ bool access_of(uint8_t* page, Access* access) {
   return false;
 }
 
+// The ticks of a clock that began when the host's monotonic clock did.
+uint64_t clock_ticks(uint64_t hz) {
+  timespec now{};
+  ::clock_gettime(CLOCK_MONOTONIC, &now);
+  auto ns = static_cast<unsigned __int128>(now.tv_sec) * 1000000000 + now.tv_nsec;
+  return static_cast<uint64_t>(ns * hz / 1000000000);
+}
+
+constexpr uint64_t kAllOnes = ~uint64_t{0};
+
 bool before(const ExitRange& a, const ExitRange& b) {
   return a.is_port != b.is_port ? a.is_port : a.start < b.start;
 }
@@ -80,6 +92,25 @@ void WriteRing::ring_bell() {
   if (header().armed.exchange(0, std::memory_order_seq_cst) == 0) return;
   const uint64_t one = 1;
   bell_->write(reinterpret_cast<const uint8_t*>(&one), sizeof(one));
+}
+
+bool ExitRange::takes(const Access& access, uint64_t at) const {
+  if (size != 0 && access.size != size) return false;
+  if (!gate.memory || at == kNowhere) return true;
+  const uint8_t* bytes = gate.data() + at;
+  uint8_t needed = access.is_write ? kWrites : kReads;
+  for (uint32_t i = 0; i < access.size; i++) {
+    if ((__atomic_load_n(bytes + i, __ATOMIC_ACQUIRE) & needed) == 0) return false;
+  }
+  return true;
+}
+
+uint64_t ExitRange::place_of(const Access& access) const {
+  uint64_t at = access.address - start;
+  if (read != Read::kIndexed || access.is_write) return at;
+  const uint8_t* word = source.memory->data() + index.offset;
+  uint32_t chosen = __atomic_load_n(reinterpret_cast<const uint32_t*>(word), __ATOMIC_RELAXED);
+  return (chosen & index.mask) == index.match ? at + (chosen & index.select) : kNowhere;
 }
 
 ExitRanges::ExitRanges(std::vector<ExitRange> ranges) : ranges_(std::move(ranges)) {
@@ -151,12 +182,15 @@ ExitAnswerer::Answer ExitAnswerer::answer(uint8_t* run_page) {
   if (table_->version() != version_) ranges_ = table_->current(&version_);
   const ExitRange* range = ranges_->find(access);
   if (range == nullptr) return Answer::kNone;
-  if (access.is_write) return answer_write(*range, access);
-  return answer_read(*range, access) ? Answer::kDone : Answer::kNone;
+  uint64_t at = range->place_of(access);
+  if (!range->takes(access, at)) return Answer::kNone;
+  if (access.is_write) return answer_write(*range, access, at);
+  return answer_read(*range, access, at) ? Answer::kDone : Answer::kNone;
 }
 
-bool ExitAnswerer::answer_read(const ExitRange& range, const Access& access) {
+bool ExitAnswerer::answer_read(const ExitRange& range, const Access& access, uint64_t at) {
   const uint8_t* source = nullptr;
+  uint64_t ticks = 0;
   switch (range.read) {
     case ExitRange::Read::kExit:
       return false;
@@ -164,7 +198,13 @@ bool ExitAnswerer::answer_read(const ExitRange& range, const Access& access) {
       source = reinterpret_cast<const uint8_t*>(&range.constant);
       break;
     case ExitRange::Read::kMemory:
-      source = range.memory->data() + range.offset + (access.address - range.start);
+    case ExitRange::Read::kIndexed:
+      source = at == ExitRange::kNowhere ? reinterpret_cast<const uint8_t*>(&kAllOnes)
+                                         : range.source.data() + at;
+      break;
+    case ExitRange::Read::kClock:
+      ticks = clock_ticks(range.constant) >> (8 * (at & 7));
+      source = reinterpret_cast<const uint8_t*>(&ticks);
       break;
   }
   for (uint32_t i = 0; i < access.count; i++) {
@@ -173,7 +213,8 @@ bool ExitAnswerer::answer_read(const ExitRange& range, const Access& access) {
   return true;
 }
 
-ExitAnswerer::Answer ExitAnswerer::answer_write(const ExitRange& range, const Access& access) {
+ExitAnswerer::Answer ExitAnswerer::answer_write(const ExitRange& range, const Access& access,
+                                                uint64_t at) {
   switch (range.write) {
     case ExitRange::Write::kExit:
       return Answer::kNone;
@@ -182,6 +223,11 @@ ExitAnswerer::Answer ExitAnswerer::answer_write(const ExitRange& range, const Ac
     case ExitRange::Write::kSignal: {
       uint64_t count = access.count;
       range.event->write(reinterpret_cast<const uint8_t*>(&count), sizeof(count));
+      return Answer::kDone;
+    }
+    case ExitRange::Write::kMemory: {
+      const uint8_t* last = access.data + size_t{access.count - 1} * access.size;
+      if (access.count > 0) copy_element(range.target.data() + at, last, access.size);
       return Answer::kDone;
     }
     case ExitRange::Write::kRing:

@@ -55,20 +55,47 @@ class WriteRing {
   uint32_t mask_;
 };
 
+// A place in a region.
+struct Place {
+  Ref<Region> memory;
+  uint64_t offset = 0;
+  uint8_t* data() const { return memory->data() + offset; }
+};
+
+// Registers behind an index register, a word of the same memory: those bits of it that select add
+// to the offset, provided that the bits of `mask` are `match`; otherwise all ones are read.
+struct Index {
+  uint64_t offset = 0;
+  uint32_t select = 0;
+  uint32_t mask = 0;
+  uint32_t match = 0;
+};
+
 struct ExitRange {
-  enum class Read : uint8_t { kExit, kConstant, kMemory };
-  enum class Write : uint8_t { kExit, kIgnore, kSignal, kRing };
+  enum class Read : uint8_t { kExit, kConstant, kMemory, kIndexed, kClock };
+  enum class Write : uint8_t { kExit, kIgnore, kSignal, kRing, kMemory };
+  enum Gate : uint8_t { kReads = 1, kWrites = 2 };
   uint32_t number = 0;  // what removes it
   bool is_port = false;
   uint64_t start = 0;
   uint64_t end = 0;
+  uint32_t size = 0;  // of the accesses that it takes; 0: any
   Read read = Read::kExit;
   Write write = Write::kExit;
-  uint64_t constant = 0;  // what is read
-  Ref<Region> memory;     // or where, from `offset` for the range's first byte
-  uint64_t offset = 0;
+  uint64_t constant = 0;  // what is read, or a clock's ticks in a second
+  Place source;           // or from where, for the range's first byte
+  Index index;
+  Place target;  // where writes go
+  Place gate;  // a byte for each address, or register behind an index: which accesses are answered
   Ref<PlainFile> event;
   std::shared_ptr<WriteRing> ring;
+
+  // Whether the range's size and gate let the access be answered. `at`: see place_of.
+  bool takes(const Access& access, uint64_t at) const;
+  // How far behind the range's first byte an access is, the index included; kNowhere when that
+  // selects nothing.
+  uint64_t place_of(const Access& access) const;
+  static constexpr uint64_t kNowhere = ~uint64_t{0};
 };
 
 // Never changed once it is in use: a change makes another one.
@@ -116,8 +143,8 @@ class ExitAnswerer {
   bool half_done() const { return half_done_; }
 
  private:
-  Answer answer_write(const ExitRange& range, const Access& access);
-  bool answer_read(const ExitRange& range, const Access& access);
+  Answer answer_write(const ExitRange& range, const Access& access, uint64_t at);
+  bool answer_read(const ExitRange& range, const Access& access, uint64_t at);
   Ref<ExitTable> table_;
   Ref<ExitRanges> ranges_;
   uint32_t version_ = 0;

@@ -16,43 +16,72 @@ uint64_t halves(Arguments& args) {
 // Of 1, an entry that is taken would look like one that is free for the next round.
 bool is_capacity(uint64_t number) { return number > 1 && (number & (number - 1)) == 0; }
 
-bool set_read(ExitRange& range, Region* memory) {
-  if (range.read != ExitRange::Read::kMemory) return range.read <= ExitRange::Read::kMemory;
-  uint64_t length = range.end - range.start;
-  if (memory == nullptr || memory->data() == nullptr || range.offset > memory->size() ||
-      length > memory->size() - range.offset) {
-    return false;
-  }
-  range.memory = Ref<Region>(memory);
-  return true;
+// The next arguments, a region or null and an offset in it.
+Place place(Arguments& args) {
+  Place place;
+  place.memory = Ref<Region>(args.object_or_null<Region>());
+  place.offset = args.number();
+  return place;
 }
 
-bool set_write(ExitRange& range, Object* destination, uint32_t capacity, PlainFile* bell) {
+Index index(Arguments& args) {
+  Index index;
+  index.offset = args.number();
+  index.select = args.u32();
+  index.mask = args.u32();
+  index.match = args.u32();
+  return index;
+}
+
+// Whether there are so many bytes.
+bool holds(const Place& place, uint64_t length) {
+  const Ref<Region>& memory = place.memory;
+  return memory && memory->data() != nullptr && place.offset <= memory->size() &&
+         length <= memory->size() - place.offset;
+}
+
+bool is_valid_read(const ExitRange& range) {
+  uint64_t length = range.end - range.start;
+  switch (range.read) {
+    case ExitRange::Read::kExit:
+    case ExitRange::Read::kConstant:
+    case ExitRange::Read::kClock:
+      return true;
+    case ExitRange::Read::kMemory:
+      return holds(range.source, length);
+    case ExitRange::Read::kIndexed:
+      return holds(range.source, length + range.index.select) &&
+             range.index.offset % sizeof(uint32_t) == 0 &&
+             holds({range.source.memory, range.index.offset}, sizeof(uint32_t));
+  }
+  return false;
+}
+
+bool set_write(ExitRange& range, uint32_t capacity) {
   switch (range.write) {
     case ExitRange::Write::kExit:
     case ExitRange::Write::kIgnore:
       return true;
     case ExitRange::Write::kSignal:
-      if (destination == nullptr || destination->kind() != Kind::kFile) return false;
-      range.event = Ref<PlainFile>(static_cast<PlainFile*>(destination));
-      return true;
+      return static_cast<bool>(range.event);
+    case ExitRange::Write::kMemory:
+      return holds(range.target, range.end - range.start);
     case ExitRange::Write::kRing: {
-      if (destination == nullptr || destination->kind() != Kind::kRegion) return false;
-      auto* region = static_cast<Region*>(destination);
       uint64_t needed = WriteRing::kHeader + uint64_t{capacity} * sizeof(WriteRing::Entry);
-      if (region->data() == nullptr || !is_capacity(capacity) || needed > region->size() ||
-          bell == nullptr) {
+      if (range.target.offset != 0 || !is_capacity(capacity) || !holds(range.target, needed) ||
+          !range.event) {
         return false;
       }
-      range.ring = std::make_shared<WriteRing>(Ref<Region>(region), capacity, Ref<PlainFile>(bell));
+      range.ring = std::make_shared<WriteRing>(range.target.memory, capacity, range.event);
       return true;
     }
   }
   return false;
 }
 
-// (vm, isPort, start, length, read, constantLow, constantHigh, memory, offset, write, destination,
-// capacity, bell): the range's number, or an error.
+// (vm, isPort, start, length, size; read, constantLow, constantHigh, source, sourceOffset,
+// indexOffset, select, mask, match; write, target, targetOffset, capacity, event; gate,
+// gateOffset): the range's number, or an error.
 Napi::Value add_exit_range(Info info) {
   Arguments args(info);
   auto* vm = args.object<Vm>();
@@ -60,18 +89,21 @@ Napi::Value add_exit_range(Info info) {
   range.is_port = args.number(1) != 0;
   range.start = args.number();
   range.end = range.start + args.number();
+  range.size = args.u32();
   range.read = static_cast<ExitRange::Read>(args.number(UINT8_MAX));
   range.constant = halves(args);
-  auto* memory = args.object_or_null<Region>();
-  range.offset = args.number();
+  range.source = place(args);
+  range.index = index(args);
   range.write = static_cast<ExitRange::Write>(args.number(UINT8_MAX));
-  Object* destination = object_of(info.Env(), args.value());
+  range.target = place(args);
   uint32_t capacity = args.u32();
-  auto* bell = args.object_or_null<PlainFile>();
+  range.event = Ref<PlainFile>(args.object_or_null<PlainFile>());
+  range.gate = place(args);
   if (!args.ok()) return {};
-  if (!set_read(range, memory) || !set_write(range, destination, capacity, bell)) {
-    return to_value(info.Env(), -EINVAL);
-  }
+  uint64_t gates = range.end - range.start + range.index.select;
+  bool valid = is_valid_read(range) && set_write(range, capacity) &&
+               (!range.gate.memory || holds(range.gate, gates));
+  if (!valid) return to_value(info.Env(), -EINVAL);
   return to_value(info.Env(), vm->exit_table()->add(std::move(range)));
 }
 

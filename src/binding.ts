@@ -66,8 +66,14 @@ export const THREAD_ENDED = 2
 
 /** Parts of what `addExitRange` takes (native/exit_table_api.cc). */
 export interface ExitRangeArguments {
-  read: [how: number, low: number, high: number, memory: Handle | null, offset: number]
-  write: [how: number, destination: Handle | null, capacity: number, bell: Handle | null]
+  place: [memory: Handle | null, offset: number]
+  index: [offset: number, select: number, mask: number, match: number]
+  read: [
+    ...[how: number, low: number, high: number],
+    ...ExitRangeArguments['place'],
+    ...ExitRangeArguments['index'],
+  ]
+  write: [how: number, ...ExitRangeArguments['place'], ...[capacity: number, event: Handle | null]]
 }
 
 /** Says whether the exit is answered. `status` is that of `run`, or the number of a pause. */
@@ -267,7 +273,12 @@ interface Native extends MemoryNative, UserfaultNative, VirtqueueNative {
     isPort: 0 | 1,
     start: number,
     length: number,
-    ...how: [...ExitRangeArguments['read'], ...ExitRangeArguments['write']]
+    size: number,
+    ...how: [
+      ...ExitRangeArguments['read'],
+      ...ExitRangeArguments['write'],
+      ...ExitRangeArguments['place'],
+    ]
   ): number
   removeExitRange(vm: FileHandle, range: number): void
   /** Nanoseconds. */

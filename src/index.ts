@@ -170,5 +170,6 @@ export {
   type MachineOptions,
   type MachineState,
 } from './machine/machine.js'
+export type { DevicePlace, DevicePlaces } from './machine/native-devices.js'
 export type { MachineDevice } from './machine/virtio-devices.js'
 export type { PhysicalMemory } from './x86/physical-memory.js'

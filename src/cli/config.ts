@@ -6,6 +6,7 @@ import { integer as checkInteger } from '../core/validate.js'
 import type { MachineBoot } from '../machine/boot.js'
 import type { MachineOptions } from '../machine/machine.js'
 import { memorySize } from '../machine/memory-size.js'
+import type { DevicePlaces } from '../machine/native-devices.js'
 import { FileError, type Located, type LocatedObject, parseLocated } from './located-json.js'
 
 /** What a file may say. Paths in it count from its own folder. */
@@ -136,6 +137,8 @@ const boot: Reader<MachineBoot> = (located, key, file) => {
   return boots[kinds[0]!]!(located, key, file) as MachineBoot
 }
 
+const place = oneOf('vcpu', 'js')
+
 const config = shape<MachineConfig>(
   {
     cpus: checked(integer, (value, key) => checkInteger(value, key, 1, 4096)),
@@ -146,6 +149,10 @@ const config = shape<MachineConfig>(
       if (typeof located.value === 'boolean') return located.value
       throw wrong(located, key, file, 'must be true or false')
     },
+    devicePlaces: shape<DevicePlaces>(
+      { serial: place, debugConsole: place, pmTimer: place, pciConfig: place, postCode: place },
+      [],
+    ),
     fwCfg: recordOf(textOrNumber),
   },
   [],

@@ -65,3 +65,13 @@ export function callback<T>(value: T, name: string): T {
   if (typeof value === 'function') return value
   throw invalidArgType(name, 'of type function', value)
 }
+
+/**
+ * One of several words.
+ *
+ * @throws `ERR_INVALID_ARG_TYPE` for anything else.
+ */
+export function oneOf<T extends string>(value: T, name: string, choices: readonly T[]): T {
+  if (choices.includes(value)) return value
+  throw invalidArgType(name, choices.map((choice) => `'${choice}'`).join(' or '), value)
+}

@@ -7,7 +7,8 @@ import { ByteOutput } from './byte-output.js'
 /** Where a {@link DebugConsole} usually sits; it takes 1 port. */
 export const DEBUG_CONSOLE_PORTS = { bochs: 0xe9, firmware: 0x402 } as const
 
-const SIGNATURE = 0xe9
+/** What a {@link DebugConsole} reads as. */
+export const DEBUG_CONSOLE_SIGNATURE = 0xe9
 
 /** Options of {@link DebugConsole}. */
 export interface DebugConsoleOptions {
@@ -37,7 +38,7 @@ export class DebugConsole implements BusDevice {
   }
 
   read(): number {
-    return SIGNATURE
+    return DEBUG_CONSOLE_SIGNATURE
   }
 
   write(_offset: number, _size: number, value: number): void {

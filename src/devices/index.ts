@@ -16,7 +16,12 @@ export { Bus, type BusRange, type UnclaimedAccess } from './bus.js'
 export type { BusDevice } from './bus-device.js'
 export { ByteInput } from './byte-input.js'
 export { ByteOutput, type ByteOutputOptions } from './byte-output.js'
-export { DEBUG_CONSOLE_PORTS, DebugConsole, type DebugConsoleOptions } from './debug-console.js'
+export {
+  DEBUG_CONSOLE_PORTS,
+  DEBUG_CONSOLE_SIGNATURE,
+  DebugConsole,
+  type DebugConsoleOptions,
+} from './debug-console.js'
 export { DEBUG_EXIT_PORT, DebugExit } from './debug-exit.js'
 export {
   type AccessDirection,
@@ -64,6 +69,8 @@ export { PciFunction, type PciFunctionOptions } from './pci/pci-function.js'
 export {
   PCI_CONFIG_PORT,
   PCI_ECAM_SIZE,
+  PCI_SHADOW_SIZE,
+  type PciConfigShadow,
   PciHost,
   type PciHostOptions,
   type PciWindow,
@@ -73,6 +80,7 @@ export { PM_TIMER_HZ, PmTimer, type PmTimerOptions } from './pm-timer.js'
 export { PortBus } from './port-bus.js'
 export { POST_CODE_PORT, PostCodePort } from './post-code-port.js'
 export { type PanicEvent, PVPANIC_PORT, Pvpanic } from './pvpanic.js'
+export { READS, type RegisterShadow, WRITES } from './register-shadow.js'
 export { ResetControl } from './reset-control.js'
 export {
   type CmosMemorySize,

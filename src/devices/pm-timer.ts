@@ -13,13 +13,15 @@ export interface PmTimerOptions {
   readonly bits?: 24 | 32
   /** Nanoseconds of a clock that never goes back; default `process.hrtime.bigint`. */
   readonly clockNs?: () => bigint
+  /** What that clock says when the counter is 0; now, unless said. */
+  readonly startNs?: bigint
 }
 
 const HZ = BigInt(PM_TIMER_HZ)
 const NS_PER_SECOND = 1_000_000_000n
 const NS_PER_MS = 1_000_000n
 
-/** Counts from 0 at its creation; read-only, four ports, and resets do not touch it. */
+/** Counts up, from 0 at its creation; read-only, four ports, and resets do not touch it. */
 export class PmTimer implements BusDevice {
   readonly name = 'pm-timer'
   readonly #bits: 24 | 32
@@ -34,7 +36,7 @@ export class PmTimer implements BusDevice {
     this.#bits = bits
     this.#halfPeriod = 1n << BigInt(bits - 1)
     this.#clockNs = clockNs
-    this.#startNs = clockNs()
+    this.#startNs = options.startNs ?? clockNs()
   }
 
   /** The counter, as the guest reads it. */

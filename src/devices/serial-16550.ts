@@ -9,6 +9,7 @@ import { ByteInput } from './byte-input.js'
 import { ByteOutput } from './byte-output.js'
 import { type InterruptLine, unconnectedLine } from './interrupt-line.js'
 import { ReceiveFifo } from './receive-fifo.js'
+import { READS, type RegisterShadow, WRITES } from './register-shadow.js'
 
 /** First port and ISA interrupt of a PC's four serial ports. Each has eight ports. */
 export const SERIAL_PORTS = {
@@ -36,6 +37,8 @@ export interface Serial16550Options {
    * FIFO when it opens the port; with this, input written before boot survives that.
    */
   readonly holdInput?: boolean
+  /** Kept up to date with the eight registers. Writes that it lets through are transmitted bytes. */
+  readonly shadow?: RegisterShadow
 }
 
 /** The modem's side of the wire: what the guest sees in the modem status register. */
@@ -107,6 +110,7 @@ export class Serial16550 implements BusDevice {
   readonly #irq: InterruptLine
   readonly #onByte: ((byte: number) => void) | undefined
   readonly #holdInput: boolean
+  readonly #shadow: RegisterShadow | undefined
   readonly #fifo = new ReceiveFifo()
   #duplex: Duplex | undefined
   #modem: number = MSR_CTS | MSR_DSR | MSR_DCD
@@ -128,6 +132,7 @@ export class Serial16550 implements BusDevice {
     this.#irq = options.irq ?? unconnectedLine
     this.#onByte = options.onByte
     this.#holdInput = options.holdInput ?? false
+    this.#shadow = options.shadow
     this.output = new ByteOutput(
       options.outputLimit === undefined ? {} : { limit: options.outputLimit },
     )
@@ -180,6 +185,17 @@ export class Serial16550 implements BusDevice {
   }
 
   read(offset: number): number {
+    const value = this.#readRegister(offset)
+    this.#publish()
+    return value
+  }
+
+  write(offset: number, _size: number, value: number): void {
+    this.#writeRegister(offset, value)
+    this.#publish()
+  }
+
+  #readRegister(offset: number): number {
     switch (offset & 7) {
       case 0:
         return this.#dlab ? this.#divisor & 0xff : this.#readReceiver()
@@ -200,7 +216,7 @@ export class Serial16550 implements BusDevice {
     }
   }
 
-  write(offset: number, _size: number, value: number): void {
+  #writeRegister(offset: number, value: number): void {
     switch (offset & 7) {
       case 0:
         if (this.#dlab) this.#divisor = (this.#divisor & 0xff00) | value
@@ -243,19 +259,28 @@ export class Serial16550 implements BusDevice {
   }
 
   #readInterruptId(): number {
-    const id = this.#interruptId()
-    if (id === IIR_THR_EMPTY) {
+    const register = this.#interruptIdRegister
+    if (this.#interruptId() === IIR_THR_EMPTY) {
       this.#thrEmptyPending = false
       this.#updateInterrupt()
     }
-    return this.#fifoEnabled ? id | IIR_FIFO_ENABLED : id
+    return register
   }
 
-  #readLineStatus(): number {
+  get #interruptIdRegister(): number {
+    return this.#interruptId() | (this.#fifoEnabled ? IIR_FIFO_ENABLED : 0)
+  }
+
+  get #lineStatus(): number {
     let status = LSR_TRANSMITTER_EMPTY | this.#fifo.frontErrors
     if (this.#fifo.length > 0) status |= LSR_DATA_READY
     if (this.#overrun) status |= LSR_OVERRUN
     if (this.#fifoEnabled && this.#fifo.hasErrors) status |= LSR_FIFO_ERROR
+    return status
+  }
+
+  #readLineStatus(): number {
+    const status = this.#lineStatus
     this.#overrun = false
     this.#fifo.clearFrontErrors()
     this.#updateInterrupt()
@@ -374,6 +399,30 @@ export class Serial16550 implements BusDevice {
 
   #updateInterrupt(): void {
     this.#drive(this.#interruptId() !== IIR_NONE)
+    this.#publish()
+  }
+
+  // A read passes the shadow's gate where it changes nothing, a write where it only sends a byte.
+  #publish(): void {
+    if (this.#shadow === undefined) return
+    const { registers, gate } = this.#shadow
+    const hasDivisor = this.#dlab
+    const isSilent = (this.#ier & IER_THR_EMPTY) === 0 && !this.#loopback
+    registers[1] = this.#ier
+    registers[2] = this.#interruptIdRegister
+    registers[3] = this.#lcr
+    registers[4] = this.#mcr
+    registers[5] = this.#lineStatus
+    registers[6] = this.#msr
+    registers[7] = this.#scratch
+    gate[0] = isSilent && !hasDivisor ? WRITES : 0
+    gate[1] = hasDivisor ? 0 : READS
+    gate[2] = this.#interruptId() === IIR_THR_EMPTY ? 0 : READS
+    gate[3] = READS
+    gate[4] = READS
+    gate[5] = this.#overrun || this.#fifo.hasErrors ? 0 : READS
+    gate[6] = (this.#msr & MSR_DELTAS) === 0 ? READS : 0
+    gate[7] = READS
   }
 
   // A source was retired and came back within one access: the controller must see an edge.

@@ -8,7 +8,7 @@ import type { Exit } from '../core/exits/exits.js'
 import { Kvm } from '../core/kvm.js'
 import { GuestMemory } from '../core/memory.js'
 import type { VmState } from '../core/state/state-vm.js'
-import { instance, integer, invalidArgType, object } from '../core/validate.js'
+import { instance, integer, object, oneOf } from '../core/validate.js'
 import type { Vcpu } from '../core/vcpu.js'
 import type { Vm } from '../core/vm.js'
 import {
@@ -35,6 +35,7 @@ import { type Loader, type MachineBoot, readBoot } from './boot.js'
 import { type CrashReason, failed, fatalExit, MachineCrash, panicked, reportVcpu } from './crash.js'
 import { guestCpuid } from './guest-cpuid.js'
 import { memorySize } from './memory-size.js'
+import type { DevicePlaces } from './native-devices.js'
 import { interruptLine, Platform } from './platform.js'
 import { type MachineDevice, machineDevices, VirtioDevices } from './virtio-devices.js'
 
@@ -54,6 +55,8 @@ export interface MachineOptions {
    * created. Without a place of their own they get PCI slots in this order.
    */
   devices?: readonly (VirtioDevice | MachineDevice)[]
+  /** Where devices answer, if not where it costs least. */
+  devicePlaces?: DevicePlaces
 }
 
 /** How a machine's run ended. */
@@ -159,6 +162,7 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
         if (event === 'panicked') this.#fail(panicked, this.#current!)
         else this.emit('panicked')
       },
+      places: options.devicePlaces,
     })
     this.#devices = new VirtioDevices(vm, memory, this.#platform, options.devices, (...failure) =>
       this.#onDeviceFailure(...failure),
@@ -174,12 +178,11 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
    */
   static async create(options: MachineOptions): Promise<Machine> {
     const { cpus = 1, memory = '256M', boot, holdSerialInput = false } = object(options, 'options')
-    const { onReset = 'end' } = options
+    const { onReset = 'end', devicePlaces = {} } = options
+    object(devicePlaces, 'devicePlaces')
     const devices = machineDevices(options.devices)
     integer(cpus, 'cpus', 1, 4096)
-    if (onReset !== 'end' && onReset !== 'restart') {
-      throw invalidArgType('onReset', "'end' or 'restart'", onReset)
-    }
+    oneOf(onReset, 'onReset', ['end', 'restart'])
     const size = memorySize(memory)
     let kvm: Kvm | undefined
     let ram: GuestMemory | undefined
@@ -188,7 +191,8 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
       const load = await readBoot(boot)
       kvm = Kvm.open()
       ram = GuestMemory.create(layOutRam(size))
-      machine = new Machine(kvm, cpus, ram, { load, holdSerialInput, onReset, devices })
+      const settings = { load, holdSerialInput, onReset, devices, devicePlaces }
+      machine = new Machine(kvm, cpus, ram, settings)
       machine.#load()
       return machine
     } catch (error) {
@@ -420,6 +424,7 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
     this.#state = 'paused'
     await Promise.all(this.vcpus.map((vcpu) => vcpu.pause()))
     await this.#devices.pause()
+    this.#platform.drain()
     if (this.#state === 'paused') this.emit('paused')
   }
 
@@ -491,4 +496,5 @@ interface MachineSettings {
   readonly holdSerialInput: boolean
   readonly onReset: 'end' | 'restart'
   readonly devices: readonly MachineDevice[]
+  readonly devicePlaces: DevicePlaces
 }

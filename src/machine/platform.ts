@@ -19,6 +19,7 @@ import {
   MmioBus,
   type PanicEvent,
   PciHost,
+  PmTimer,
   POST_CODE_PORT,
   PortBus,
   PostCodePort,
@@ -35,6 +36,7 @@ import {
 } from '../devices/index.js'
 import { ECAM_GPA, PCI_GSIS, PCI_IO, PCI_MEMORY_32, pciMemory64 } from './address-map.js'
 import { MessageInterrupts } from './message-interrupts.js'
+import { type DevicePlaces, NativeDevices } from './native-devices.js'
 
 const GPA_4G = 2 ** 32
 
@@ -52,6 +54,7 @@ export interface PlatformOptions {
   readonly onExit: (status: number) => void
   /** The guest's kernel panicked. */
   readonly onPanic: (event: PanicEvent) => void
+  readonly places: DevicePlaces
 }
 
 /** The devices that every machine has, and the PCI bus for more. */
@@ -65,11 +68,14 @@ export class Platform {
   readonly pci: PciHost
   readonly messages: MessageInterrupts
   readonly #rtc: RtcCmos
+  readonly #native: NativeDevices
 
   constructor(vm: Vm, options: PlatformOptions) {
     const a20 = { enabled: true }
     const { onReset, onPowerOff } = options
+    this.#native = new NativeDevices(vm, options.places)
     this.serial = new Serial16550({
+      shadow: this.#native.serialShadow,
       irq: interruptLine(vm, SERIAL_PORTS.com1.irq),
       holdInput: options.holdSerialInput,
     })
@@ -83,10 +89,13 @@ export class Platform {
     this.fwCfg = createFwCfg(options)
     this.ports.add(FW_CFG_PORT, FW_CFG_PORTS, this.fwCfg)
     this.ports.add(POST_CODE_PORT, 1, new PostCodePort())
-    // Linux writes there to pass the time, which an exit to JavaScript would stretch.
-    vm.answerPio(POST_CODE_PORT, 1, { write: 'ignore' })
     this.ports.add(SYSTEM_CONTROL_PORT, 1, new SystemControlPort({ onReset, a20 }))
-    this.power = new AcpiPm({ sci: interruptLine(vm, ACPI_SCI_IRQ), onPowerOff })
+    this.power = new AcpiPm({
+      sci: interruptLine(vm, ACPI_SCI_IRQ),
+      onPowerOff,
+      // As native code counts.
+      timer: new PmTimer({ startNs: 0n }),
+    })
     this.power.attach(this.ports)
     this.messages = new MessageInterrupts(vm)
     this.pci = new PciHost({
@@ -98,7 +107,9 @@ export class Platform {
       memory64: window(pciMemory64(options.memory.ranges)),
       lines: PCI_GSIS.map((gsi) => interruptLine(vm, gsi)),
       resetControl: new ResetControl(onReset),
+      shadow: this.#native.pciShadow,
     })
+    this.#native.start(this.serial, this.debug)
     new I8042({ irq: interruptLine(vm, 1), onReset, a20 }).attach(this.ports)
   }
 
@@ -109,8 +120,14 @@ export class Platform {
     this.mmio.reset()
   }
 
+  /** Hands over what the guest has printed. */
+  drain(): void {
+    this.#native.drain()
+  }
+
   /** Before the VM is closed: no device may raise an interrupt after it. */
   close(): void {
+    this.#native.close()
     this.serial.close()
     this.debug.close()
     this.#rtc.close()

@@ -258,6 +258,97 @@ describe('writes', () => {
   })
 })
 
+describe('a gate', () => {
+  test('lets reads and writes through as JavaScript says at the moment', () => {
+    // out 0x10, al; in al, 0x10; jmp
+    using guest = createGuest([0xe6, 0x10, 0xe4, 0x10, 0xeb, 0xfa])
+    using memory = GuestMemory.create(0x1000)
+    const gate = { memory, address: 0x10 }
+    guest.vm.answerPio(0x10, 1, { read: 0x55, write: 'ignore', gate })
+    const next = () => {
+      const exit = guest.vcpu.run({ timeoutMs: 20 })
+      return exit.type === 'io' ? exit.direction : exit.type
+    }
+    expect([next(), next()]).toEqual(['out', 'in'])
+    memory.writeU8(0x10, 1)
+    expect([next(), next()]).toEqual(['out', 'out'])
+    memory.writeU8(0x10, 2)
+    expect([next(), next()]).toEqual(['in', 'in'])
+    memory.writeU8(0x10, 3)
+    expect(next()).toBe('intr')
+  })
+
+  test('lets an access through when it does so for all its bytes', () => {
+    using guest = createGuest([0xe5, 0x10, 0xe6, 0x20, 0xeb, 0xfa]) // in ax, 0x10; out 0x20, al; jmp
+    using memory = GuestMemory.create(0x1000)
+    guest.vm.answerPio(0x10, 2, { read: 0x1234, gate: { memory } })
+    memory.writeU8(1, 1)
+    expect(guest.vcpu.run()).toMatchObject({ direction: 'in', size: 2 })
+    memory.writeU8(0, 1)
+    expect(guest.vcpu.run()).toMatchObject({ port: 0x20 })
+    expect(guest.vcpu.run()).toMatchObject({ port: 0x20, value: 0x34 })
+  })
+})
+
+describe('registers behind an index', () => {
+  const SELECT = 0xff00
+
+  /** `mov eax, index; out 0x10, eax; in eax, 0x14; mov [0x100], eax; hlt`, with the read answered. */
+  function read(index: number, gated = true): number | string {
+    const word = [0, 8, 16, 24].map((shift) => (index >>> shift) & 0xff)
+    using guest = createGuest([
+      ...[0x66, 0xb8, ...word, 0x66, 0xe7, 0x10],
+      ...[0x66, 0xe5, 0x14, 0x66, 0xa3, 0x00, 0x01, ...HALT],
+    ])
+    using memory = GuestMemory.create(0x2_1000)
+    memory.writeU32(0x1200, 0x1234_5678)
+    for (let at = 0; at < 4; at++) memory.writeU8(0x1_0200 + at, gated ? 1 : 0)
+    const place = { memory, address: 0x2_0000 }
+    guest.vm.answerPio(0x10, 4, { size: 4, read: place, write: place })
+    guest.vm.answerPio(0x14, 4, {
+      read: {
+        memory,
+        address: 0x1000,
+        index: 0x2_0000,
+        select: SELECT,
+        mask: 0xf00f_0000,
+        match: 2 ** 31,
+      },
+      gate: { memory, address: 0x1_0000 },
+    })
+    const { type } = guest.vcpu.run()
+    return type === 'hlt' ? guest.memory.readU32(0x100) : type
+  }
+
+  test('are those that the guest has chosen', () => {
+    expect(read(0x8000_0200)).toBe(0x1234_5678)
+    expect(read(0x8120_02ff)).toBe(0x1234_5678)
+  })
+
+  test('are all ones when the index is not valid', () => {
+    expect(read(0x0000_0200)).toBe(0xffff_ffff)
+    expect(read(0x8001_0200, false)).toBe(0xffff_ffff)
+  })
+
+  test('exit behind a gate of their own', () => {
+    expect(read(0x8000_0200, false)).toBe('io')
+    expect(read(0x8000_0000)).toBe('io')
+  })
+})
+
+describe('a counter', () => {
+  test('runs with the clock of process.hrtime', () => {
+    using guest = createGuest(READ_PORT)
+    guest.vm.answerPio(0x10, 4, { read: { hz: 1000 } })
+    const before = process.hrtime.bigint()
+    expect(guest.vcpu.run().type).toBe('hlt')
+    const after = process.hrtime.bigint()
+    const count = BigInt(guest.memory.readU32(0x104))
+    expect(count).toBeGreaterThanOrEqual(BigInt.asUintN(32, before / 1_000_000n))
+    expect(count).toBeLessThanOrEqual(BigInt.asUintN(32, after / 1_000_000n))
+  })
+})
+
 describe('the table', () => {
   test('can be changed while vCPUs run', async () => {
     using guest = createGuest(OUT_LOOP)
@@ -315,7 +406,25 @@ describe('the table', () => {
     expect(codeOf(() => vm.answerPio(1, 1, { read: 1n << 64n }))).toBe('ERR_OUT_OF_RANGE')
     expect(codeOf(() => vm.answerPio(1, 1, { read: {} as never }))).toBe('ERR_INVALID_ARG_TYPE')
     expect(codeOf(() => vm.answerPio(1, 1, { write: {} as never }))).toBe('ERR_INVALID_ARG_TYPE')
-    const behind = { read: { memory, address: 0xffc } }
+    const near = { memory, address: 0xffc }
+    const refused: [object, string][] = [
+      [{ read: { hz: 0 } }, 'ERR_OUT_OF_RANGE'],
+      [{ read: null }, 'ERR_INVALID_ARG_TYPE'],
+      [{ read: 1, size: 3 }, 'ERR_OUT_OF_RANGE'],
+      [{ read: 1, gate: near }, 'ERR_KVM_GUEST_FAULT'],
+      [{ write: near }, 'ERR_KVM_GUEST_FAULT'],
+      [{ read: { memory, index: 0xffd, select: 0 } }, 'ERR_KVM_GUEST_FAULT'],
+      [{ read: { memory, index: 1, select: 0 } }, 'ERR_OUT_OF_RANGE'],
+      [{ read: { memory, index: 0, select: 0xff9 } }, 'ERR_KVM_GUEST_FAULT'],
+      [{ read: { memory, index: 0, select: 2 ** 32 } }, 'ERR_OUT_OF_RANGE'],
+      [
+        { read: { memory, index: 0, select: 0x10 }, gate: { memory, address: 0xff0 } },
+        'ERR_KVM_GUEST_FAULT',
+      ],
+    ]
+    for (const [answer, code] of refused)
+      expect(codeOf(() => vm.answerPio(0x20, 8, answer))).toBe(code)
+    const behind = { read: near }
     expect(codeOf(() => vm.answerPio(0x20, 8, behind))).toBe('ERR_KVM_GUEST_FAULT')
     expect(codeOf(() => new WriteSink(() => {}, { capacity: 3 }))).toBe('ERR_OUT_OF_RANGE')
     vm.close()

@@ -3,6 +3,7 @@
 import type { Bus } from '../bus.js'
 import { outOfRange } from '../errors.js'
 import { type InterruptLine, unconnectedLine } from '../interrupt-line.js'
+import { READS, type RegisterShadow } from '../register-shadow.js'
 import { BarSlot, PCI_BARS, type PciBar } from './pci-bar.js'
 import type { PciCapability } from './pci-capability.js'
 import { PCI_COMMAND, PCI_CONFIG_SIZE, PCI_REGISTER, PCI_STATUS } from './pci-registers.js'
@@ -47,6 +48,7 @@ export class PciFunction {
   readonly #initial: Uint8Array
   readonly #capabilities: readonly PlacedCapability[]
   #line: InterruptLine = unconnectedLine
+  #shadow: RegisterShadow | undefined
   #level = false
   #onMoved: (() => void) | undefined
 
@@ -99,6 +101,7 @@ export class PciFunction {
     for (const { capability, at, end } of this.#touched(offset, size)) {
       capability.onWrite?.(bytes.subarray(at + 2, end), offset - at - 2, offset - at - 2 + size)
     }
+    this.publish()
     const isHeader = offset < PCI_REGISTER.bar0 + PCI_BARS * 4
     if (!isHeader) return
     this.#driveLine()
@@ -127,6 +130,7 @@ export class PciFunction {
     for (const device of new Set(this.bars.map(({ bar }) => bar.device))) device.reset?.()
     this.#level = false
     this.#driveLine()
+    this.publish()
     this.#onMoved?.()
   }
 
@@ -142,10 +146,27 @@ export class PciFunction {
     this.#onMoved = onMoved
   }
 
+  /** For the host: keeps a shadow of the first of its registers from now on. */
+  keepShadow(shadow: RegisterShadow): void {
+    this.#shadow = shadow
+    shadow.gate.fill(READS)
+    for (const { capability, at, end } of this.#capabilities) {
+      if (capability.onRead !== undefined) shadow.gate.fill(0, at, end)
+    }
+    this.publish()
+  }
+
+  /** For the host: brings the shadow up to date. */
+  publish(): void {
+    const { registers } = this.#shadow ?? {}
+    registers?.set(this.#bytes.subarray(0, registers.length))
+  }
+
   /** For the host: the bit of the header type that says so. */
   setMultiFunction(bit: number): void {
     this.#bytes[PCI_REGISTER.headerType] = bit
     this.#initial[PCI_REGISTER.headerType] = bit
+    this.publish()
   }
 
   get #command(): number {
@@ -155,6 +176,9 @@ export class PciFunction {
   #driveLine(): void {
     const status = this.#bytes[PCI_REGISTER.status]! & ~PCI_STATUS.interrupt
     this.#bytes[PCI_REGISTER.status] = status | (this.#level ? PCI_STATUS.interrupt : 0)
+    if (this.#shadow !== undefined) {
+      this.#shadow.registers[PCI_REGISTER.status] = this.#bytes[PCI_REGISTER.status]!
+    }
     this.#line.set(this.#level && (this.#command & PCI_COMMAND.interruptDisable) === 0)
   }
 

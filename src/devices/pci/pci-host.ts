@@ -5,6 +5,7 @@ import type { Bus } from '../bus.js'
 import type { BusDevice } from '../bus-device.js'
 import { outOfRange } from '../errors.js'
 import { type InterruptLine, unconnectedLine } from '../interrupt-line.js'
+import { READS, type RegisterShadow } from '../register-shadow.js'
 import { SharedLine } from '../shared-line.js'
 import { moveBars, PciFunction } from './pci-function.js'
 import { PCI_MULTI_FUNCTION } from './pci-registers.js'
@@ -21,6 +22,19 @@ export interface PciWindow {
   readonly size: number
 }
 
+/**
+ * Configuration space as the ports show it, for those who answer them in the bridge's stead: two times
+ * {@link PCI_SHADOW_SIZE} bytes, the place of each the low half of its address; all ones where there is no
+ * function.
+ */
+export interface PciConfigShadow extends RegisterShadow {
+  /** One word: what was last written to the address port. */
+  readonly address: Uint32Array
+}
+
+/** Bytes of configuration space that the ports reach. */
+export const PCI_SHADOW_SIZE = 0x1_0000
+
 /** Options of {@link PciHost}. */
 export interface PciHostOptions {
   readonly ports: Bus
@@ -34,12 +48,15 @@ export interface PciHostOptions {
   readonly lines?: readonly InterruptLine[]
   /** Gets the byte accesses to port 0xcf9, which lies among the configuration ports. */
   readonly resetControl?: BusDevice
+  /** Kept up to date with configuration space. */
+  readonly shadow?: PciConfigShadow
 }
 
 const SLOTS = 32
 const FUNCTIONS = 8
 const PINS = 4
 const ENABLE = 0x8000_0000
+const CONFIG_SIZE_BY_PORTS = 256
 
 const allOnes = (size: number): number => 2 ** (8 * size) - 1
 
@@ -49,11 +66,14 @@ export class PciHost implements BusDevice {
   readonly #options: PciHostOptions
   readonly #functions: (PciFunction | undefined)[] = new Array(SLOTS * FUNCTIONS)
   readonly #lines: readonly SharedLine[]
-  #address = 0
+  readonly #address: Uint32Array
 
   constructor(options: PciHostOptions) {
     this.#options = options
-    const { lines = [] } = options
+    const { lines = [], shadow } = options
+    this.#address = shadow?.address ?? new Uint32Array(1)
+    shadow?.registers.fill(0xff)
+    shadow?.gate.fill(READS)
     this.#lines = Array.from(
       { length: PINS },
       (_, i) => new SharedLine(lines[i] ?? unconnectedLine),
@@ -86,6 +106,10 @@ export class PciHost implements BusDevice {
     const holder = this.#functions[index]
     if (holder) throw outOfRange(`PCI slot ${slot}.${number} is taken by ${holder.name}`)
     this.#functions[index] = added
+    const { shadow } = this.#options
+    const at = index * CONFIG_SIZE_BY_PORTS
+    const part = (bytes: Uint8Array) => bytes.subarray(at, at + CONFIG_SIZE_BY_PORTS)
+    if (shadow) added.keepShadow({ registers: part(shadow.registers), gate: part(shadow.gate) })
     const first = slot * FUNCTIONS
     const siblings = this.#functions.slice(first, first + FUNCTIONS)
     const isMulti = siblings.some((each, i) => i > 0 && each !== undefined)
@@ -129,13 +153,14 @@ export class PciHost implements BusDevice {
         next[kind] = address + size
         slot.address = address
       }
+      each.publish()
     }
     this.#moveBars()
   }
 
   /** Resets the bridge and every function; BARs have no addresses then. */
   reset(): void {
-    this.#address = 0
+    this.#address[0] = 0
     this.#options.resetControl?.reset?.()
     for (const each of this.functions) each.reset()
   }
@@ -144,25 +169,26 @@ export class PciHost implements BusDevice {
   read(offset: number, size: number): number {
     if (offset >= 4)
       return this.#selected?.readConfig(this.#register(offset), size) ?? allOnes(size)
-    if (offset === 0 && size === 4) return this.#address
+    if (offset === 0 && size === 4) return this.#address[0]!
     if (offset === 1 && size === 1) return this.#options.resetControl?.read(0, 1) ?? 0xff
     return allOnes(size)
   }
 
   write(offset: number, size: number, value: number): void {
     if (offset >= 4) this.#selected?.writeConfig(this.#register(offset), size, value)
-    else if (offset === 0 && size === 4) this.#address = value
+    else if (offset === 0 && size === 4) this.#address[0] = value
     else if (offset === 1 && size === 1) this.#options.resetControl?.write(0, 1, value)
   }
 
   /** The function that the address port names, if that is enabled and on bus 0. */
   get #selected(): PciFunction | undefined {
-    if (this.#address < ENABLE || ((this.#address >>> 16) & 0xff) !== 0) return undefined
-    return this.#functions[(this.#address >>> 8) & 0xff]
+    const address = this.#address[0]!
+    if (address < ENABLE || ((address >>> 16) & 0xff) !== 0) return undefined
+    return this.#functions[(address >>> 8) & 0xff]
   }
 
   #register(offset: number): number {
-    return (this.#address & 0xfc) + offset - 4
+    return (this.#address[0]! & 0xfc) + offset - 4
   }
 
   readonly #ecam: BusDevice = {

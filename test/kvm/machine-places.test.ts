@@ -1,0 +1,96 @@
+// Where a device answers, JavaScript or the vCPU's thread: the guest sees no difference, the exit
+// statistics do.
+
+import { text } from 'node:stream/consumers'
+import { expect, test } from 'vitest'
+import { type DevicePlaces, Machine, type MachineOptions } from '../../src/index.js'
+import { assemble } from '../../src/testing/index.js'
+
+const gpa = 0x10_0000
+
+/** Reads each register once, prints what it read, and powers off. */
+const PROBE = `
+        mov edi, buffer
+        mov dx, 0x3fd;  in al, dx;  stosb        // line status
+        mov dx, 0x3fa;  in al, dx;  stosb        // interrupt identification
+        mov dx, 0xcf8
+        mov eax, 0x80000000; out dx, eax;  in eax, dx;  stosd
+        mov dx, 0xcfc;  in eax, dx;  stosd       // the bridge's ids
+        mov dx, 0xcfe;  in ax, dx;  stosw
+        mov dx, 0xcf8
+        mov eax, 0x80000800; out dx, eax
+        mov dx, 0xcfc;  in eax, dx;  stosd       // an empty slot
+        mov dx, 0x402;  in al, dx;  stosb
+        mov al, 0x41;   out dx, al
+        out 0x80, al
+        mov dx, 0x608;  in eax, dx;  mov ebx, eax
+  wait: in eax, dx
+        cmp eax, ebx
+        je wait
+        mov esi, buffer
+        mov ecx, edi
+        sub ecx, esi
+        mov dx, 0x3f8
+        rep outsb
+        mov dx, 0x604
+        mov ax, 0x2000
+        out dx, ax
+        hlt
+        align 4
+buffer: space 64`
+
+async function probe(devicePlaces?: DevicePlaces) {
+  const flat = assemble(PROBE, { bits: 32, origin: BigInt(gpa) }).bytes
+  const boot = { flat, gpa, mode: 'protected' } as const
+  const options: MachineOptions = { memory: '16M', boot }
+  await using machine = await Machine.create(devicePlaces ? { ...options, devicePlaces } : options)
+  const chunks: Buffer[] = []
+  machine.serial.on('data', (chunk) => chunks.push(chunk))
+  const debug = text(machine.debug)
+  const { types } = machine.vcpus[0]!.statistics
+  const { statistics } = machine.vcpus[0]!
+  expect(types).toEqual([])
+  await machine.run()
+  const io = statistics.types.find(({ type }) => type === 'io')!
+  await machine.close()
+  return {
+    registers: Buffer.concat(chunks).toString('hex'),
+    debug: await debug,
+    reachedJavaScript: io.count - io.answered,
+  }
+}
+
+const REGISTERS = [
+  ...['60', '01'], // transmitter empty; no interrupt
+  ...['00000080', '361b0800', '0800'], // the address; vendor and device; device
+  ...['ffffffff', 'e9'],
+].join('')
+
+test('by default only the power-off reaches JavaScript', async () => {
+  expect(await probe()).toEqual({ registers: REGISTERS, debug: 'A', reachedJavaScript: 1 })
+})
+
+test('a place can be chosen for each device', async () => {
+  const all = ['serial', 'debugConsole', 'pmTimer', 'pciConfig', 'postCode'] as const
+  const inJs = (devices: readonly string[]) =>
+    probe(Object.fromEntries(devices.map((name) => [name, 'js'])))
+  const exits: Record<string, number> = {}
+  for (const device of all) {
+    const { registers, debug, reachedJavaScript } = await inJs([device])
+    expect({ registers, debug }).toEqual({ registers: REGISTERS, debug: 'A' })
+    exits[device] = reachedJavaScript - 1
+  }
+  expect(exits).toMatchObject({ debugConsole: 2, pciConfig: 6, postCode: 1 })
+  // Two status reads and one string of 20 bytes or more, which KVM may cut.
+  expect(exits.serial).toBeGreaterThanOrEqual(3)
+  expect(exits.pmTimer).toBeGreaterThanOrEqual(2)
+})
+
+test('a place that there is not is refused', async () => {
+  const boot = { flat: Buffer.of(0xf4), gpa, mode: 'protected' } as const
+  const devicePlaces = { serial: 'kernel' as 'js' }
+  await expect(Machine.create({ memory: '16M', boot, devicePlaces })).rejects.toMatchObject({
+    code: 'ERR_INVALID_ARG_TYPE',
+    message: expect.stringContaining('devicePlaces.serial'),
+  })
+})
