@@ -3,6 +3,7 @@
 #include <napi.h>
 #include <sys/mman.h>
 
+#include "block_api.h"
 #include "bound.h"
 #include "convert.h"
 #include "eventfd_watch.h"
@@ -82,10 +83,11 @@ Napi::Value close(Info info) {
   Object* object = args.any_object();
   if (!args.ok()) return {};
   object->close();
-  // A region lives by its references alone: the handle's goes now and not at a GC.
+  // These live by their references alone: the handle's goes now and not at a GC.
+  Kind kind = object->kind();
+  bool is_counted = kind == Kind::kRegion || kind == Kind::kGuestRam || kind == Kind::kDisk;
   void* released = nullptr;
-  if (object->kind() == Kind::kRegion &&
-      napi_remove_wrap(info.Env(), info[0], &released) == napi_ok) {
+  if (is_counted && napi_remove_wrap(info.Env(), info[0], &released) == napi_ok) {
     object->release();
   }
   return info.Env().Undefined();
@@ -186,6 +188,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   add_thread_functions(env, exports);
   add_exit_table_functions(env, exports);
   add_virtqueue_functions(env, exports);
+  add_block_functions(env, exports);
   return exports;
 }
 

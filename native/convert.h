@@ -38,6 +38,8 @@ struct Environment {
   std::unordered_map<uint32_t, EventWatch*> watches;  // of eventfds, by the number JavaScript has
   std::unordered_set<uint32_t> relays;                // of eventfds, likewise
   std::unordered_set<Userfault*> userfaults;          // not closed; each holds a reference
+  std::unordered_set<Object*> services;               // see services.h; each holds a reference
+  bool has_services = false;
   std::unordered_set<VcpuThread*> threads;  // started and not yet joined; each holds a reference
 };
 constexpr size_t kScratchSize = 64 * 1024;

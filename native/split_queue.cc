@@ -29,11 +29,9 @@ std::unique_ptr<Virtqueue> SplitQueue::create(const Ref<GuestRam>& ram, const Qu
 uint16_t SplitQueue::available() const { return load_acquire<uint16_t>(driver_ + kIndex); }
 
 Virtqueue::Pop SplitQueue::take(Chain* chain) {
-  if (next_ == known_) {
-    known_ = available();
-    if (next_ == known_) return Pop::kEmpty;
-    if (static_cast<uint16_t>(known_ - next_) > setup_.size) return Pop::kBroken;
-  }
+  auto waiting = static_cast<uint16_t>(available() - next_);
+  if (waiting == 0) return Pop::kEmpty;
+  if (waiting > setup_.size) return Pop::kBroken;
   size_t place = next_ & (setup_.size - 1);
   auto head = read_once<uint16_t>(driver_ + kRing + place * kAvailableSize);
   if (!collect(head, chain)) return Pop::kBroken;

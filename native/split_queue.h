@@ -23,7 +23,6 @@ class SplitQueue final : public Virtqueue {
   uint16_t available() const;
 
   uint16_t next_ = 0;         // of the Available Ring
-  uint16_t known_ = 0;        // how far the driver was when we last looked
   uint16_t used_ = 0;         // of the Used Ring
   uint16_t interrupted_ = 0;  // where `used_` was at the last needs_interrupt()
 };

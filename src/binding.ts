@@ -50,12 +50,6 @@ export interface VcpuHandle extends FileHandle {
   kick(): void
 }
 
-/** A handle on a file that is not one of KVM's. */
-export interface PlainFileHandle extends Handle {
-  /** Adds to the count of an eventfd; undefined when it did. */
-  signal(count: number): number | undefined
-}
-
 /** What an address or a descriptor in a struct refers to; null leaves the field as it is. */
 export type Attachment = Uint8Array | Handle | null
 
@@ -154,7 +148,53 @@ interface VirtqueueNative {
   virtqueueNotifications(queue: Handle, on: 0 | 1): boolean | undefined
 }
 
-interface Native extends MemoryNative, UserfaultNative, VirtqueueNative {
+/** States of a thread that serves a disk (native/block_worker.h). */
+export const BLOCK_WORKER = {
+  starting: 0,
+  running: 1,
+  paused: 2,
+  broken: 3,
+  failed: 4,
+  ended: 5,
+} as const
+
+/** Functions of disks whose requests native threads carry out. */
+interface BlockNative {
+  openDisk(path: string, readOnly: 0 | 1, direct: 0 | 1): Handle | number
+  /** Logical and physical block, alignment offset, minimum and optimal I/O, in bytes. */
+  diskGeometry(disk: Handle): [number, number, number, number, number]
+  /** Sectors of 512 bytes, as they are now. */
+  refreshDisk(disk: Handle): number
+  setDiskCache(disk: Handle, writeBack: 0 | 1, ignoresFlush: 0 | 1): void
+  /** Per second and at most at once, each; 0: no limit. */
+  setDiskLimit(
+    disk: Handle,
+    bytes: number,
+    bytesBurst: number,
+    operations: number,
+    operationsBurst: number,
+  ): void
+  /** See src/io/virtio-disk.ts. */
+  diskCounters(disk: Handle): number[]
+  /** `features`: 1 discard, 2 write zeroes. */
+  startBlockWorker(
+    disk: Handle,
+    ram: Handle,
+    kick: Handle,
+    call: Handle,
+    bell: Handle,
+    id: Uint8Array,
+    features: number,
+    useRing: 0 | 1,
+    ...setup: QueueArguments
+  ): Handle | number
+  /** 0 run, 1 pause, 2 end. */
+  tellBlockWorker(worker: Handle, what: 0 | 1 | 2): void
+  /** One of BLOCK_WORKER, and whether it uses io_uring. */
+  blockWorkerState(worker: Handle): [state: number, usesRing: number]
+}
+
+interface Native extends MemoryNative, UserfaultNative, VirtqueueNative, BlockNative {
   readonly scratch: ArrayBuffer
   openSystem(path: string): FileHandle | number
   createVm(system: FileHandle, type: number): VmHandle | number
@@ -229,8 +269,8 @@ interface Native extends MemoryNative, UserfaultNative, VirtqueueNative {
   createDevice(vm: FileHandle, type: number, flags: number): FileHandle | number
   getDeviceAttr(file: FileHandle, group: number, attr: number, value: Uint8Array): number
   setDeviceAttr(file: FileHandle, group: number, attr: number, value: Uint8Array | Handle): number
-  openFile(path: string, writable: 0 | 1): PlainFileHandle | number
-  createEventFd(initial: number, semaphore: 0 | 1): PlainFileHandle | number
+  openFile(path: string, writable: 0 | 1): Handle | number
+  createEventFd(initial: number, semaphore: 0 | 1): Handle | number
   /** Calls back with each count it takes. A number for the two below, or an error. */
   watchEventFd(file: Handle, onSignal: (count: number) => void): number
   unwatchEventFd(watch: number): void
@@ -238,8 +278,9 @@ interface Native extends MemoryNative, UserfaultNative, VirtqueueNative {
   /** A number for the next, or an error: EBUSY, ELOOP (native/event_relay.h). */
   relayEventFd(source: Handle, target: Handle): number
   endEventFdRelay(relay: number): void
-  statsFile(of: FileHandle): PlainFileHandle | number
+  statsFile(of: FileHandle): Handle | number
   readFile(file: Handle, data: Uint8Array): number
+  writeFile(file: Handle, data: Uint8Array): number
   readFileAt(file: Handle, offset: number, data: Uint8Array): number
   /** One register: its id and value. */
   vcpuOneReg(vcpu: VcpuHandle, set: 0 | 1, register: BigUint64Array): number

@@ -161,6 +161,12 @@ export type {
   XenSharedInfo,
 } from './core/vm/vm-xen.js'
 export { Vm } from './core/vm.js'
+export {
+  type DiskLimit,
+  type DiskStatistics,
+  VirtioDisk,
+  type VirtioDiskOptions,
+} from './io/virtio-disk.js'
 export type { FirmwareBoot, FlatBoot, Image, KernelBoot, MachineBoot } from './machine/boot.js'
 export { MachineCrash, type VcpuReport } from './machine/crash.js'
 export {

@@ -1,14 +1,10 @@
 // The virtqueue of native code, step by step, for comparison.
-import { binding, type Handle } from '../../src/binding.js'
-import type { GuestMemory } from '../../src/index.js'
-import type { RingLayout } from './ring-driver.js'
 
-export interface NativeChain {
-  readonly id: number
-  readonly slots: number
-  readonly readable: readonly { gpa: number; length: number }[]
-  readonly writable: readonly { gpa: number; length: number }[]
-}
+import { binding, type Handle } from '../../src/binding.js'
+import type { DescriptorChain, QueueLayout } from '../../src/devices/index.js'
+import type { GuestMemory } from '../../src/index.js'
+
+export type NativeChain = Pick<DescriptorChain, 'id' | 'slots' | 'readable' | 'writable'>
 
 const EIO = -5
 const FLAG = { packed: 1, eventIdx: 2, indirect: 4, inOrder: 8 }
@@ -28,12 +24,12 @@ export class NativeQueue {
   readonly #queue: Handle
 
   /** @throws when the rings are not where rings can be */
-  constructor(memory: GuestMemory, layout: RingLayout & { indirect?: boolean; inOrder?: boolean }) {
+  constructor(memory: GuestMemory, layout: QueueLayout) {
     const { size, descGpa, driverGpa, deviceGpa, packed, eventIdx } = layout
     const flags =
       (packed ? FLAG.packed : 0) +
       (eventIdx ? FLAG.eventIdx : 0) +
-      (layout.indirect === false ? 0 : FLAG.indirect) +
+      (layout.indirect ? FLAG.indirect : 0) +
       (layout.inOrder ? FLAG.inOrder : 0)
     const ram = guestRam(memory)
     const queue = binding().createVirtqueue(ram, size, flags, descGpa, driverGpa, deviceGpa)

@@ -47,15 +47,12 @@ describe.each(Object.keys(MODES) as ModeName[])('mode %s', (mode) => {
     using g = await guest({ mode })
     const cycles: number[] = []
     const loop = (rounds: number) => asm`mov ecx, ${rounds}; @again: dec ecx; jnz @again`
-    const source = asm`
+    const outcome = g.run(asm`
       mov eax, 1; mov edx, 2; mov esi, 3
       ${g.timed(loop(2), (count) => cycles.push(count))}
-      ${g.timed(loop(20_000), (count) => cycles.push(count))}`
-    g.run(source)
-    // An emulator has translated the code by now.
-    const outcome = g.run(source)
+      ${g.timed(loop(5000), (count) => cycles.push(count))}`)
     expect(outcome).toMatchCpuState({ rax: 1n, rdx: 2n, rsi: 3n, rsp: g.stack })
-    expect(cycles[3]).toBeGreaterThan(cycles[2]!)
+    expect(cycles[1]).toBeGreaterThan(cycles[0]!)
   })
 })
 

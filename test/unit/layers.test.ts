@@ -13,10 +13,11 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   devices: ['x86', 'uapi'],
   'binding.ts': ['uapi'],
   core: ['x86', 'uapi', 'binding.ts'],
-  machine: ['core', 'boot', 'devices', 'x86', 'uapi'],
+  io: ['core', 'devices', 'x86', 'uapi', 'binding.ts'],
+  machine: ['io', 'core', 'boot', 'devices', 'x86', 'uapi'],
   testing: ['core', 'boot', 'devices', 'x86', 'uapi', 'index.ts'],
-  'index.ts': ['core', 'machine', 'x86'],
-  cli: ['machine', 'testing', 'core', 'boot', 'devices', 'x86', 'uapi', 'index.ts'],
+  'index.ts': ['core', 'io', 'machine', 'x86'],
+  cli: ['machine', 'io', 'testing', 'core', 'boot', 'devices', 'x86', 'uapi', 'index.ts'],
 }
 
 const files = readdirSync(source, { recursive: true, encoding: 'utf8' }).filter((name) =>

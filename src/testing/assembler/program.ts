@@ -1,8 +1,7 @@
 import type { Bits } from './opcodes.js'
 import type { Statement } from './statement.js'
 
-/** A statement at its place. */
-export interface Line {
+interface Line {
   readonly statement: Statement
   readonly address: bigint
   readonly bytes: Uint8Array
@@ -64,8 +63,7 @@ export class Program {
   }
 }
 
-/** A line of a listing. */
-export function lineText({ statement, address, bytes }: Line, isMarked: boolean): string {
+function lineText({ statement, address, bytes }: Line, isMarked: boolean): string {
   if (statement.kind === 'label') return `${statement.name}:`
   const hex = Buffer.from(bytes).toString('hex')
   const shown = hex.length > 20 ? `${hex.slice(0, 18)}…` : hex

@@ -1,0 +1,190 @@
+#include "block_worker.h"
+
+#include <fcntl.h>
+#include <time.h>
+#include <unistd.h>
+
+namespace node_kvm {
+namespace {
+
+constexpr uint64_t kKickToken = UINT64_MAX;
+constexpr size_t kBatch = 64;
+
+int64_t now_ns() {
+  timespec now;
+  ::clock_gettime(CLOCK_MONOTONIC, &now);
+  return int64_t{now.tv_sec} * 1000000000 + now.tv_nsec;
+}
+
+void signal(PlainFile& file) {
+  uint64_t one = 1;
+  // A full counter has signaled already, and a closed file has nobody to hear it.
+  static_cast<void>(file.write(reinterpret_cast<const uint8_t*>(&one), sizeof one));
+}
+
+}  // namespace
+
+BlockWorker::BlockWorker(Setup setup, std::unique_ptr<Virtqueue> queue, int kick)
+    : Object(Kind::kBlockWorker),
+      setup_(std::move(setup)),
+      queue_(std::move(queue)),
+      requests_(queue_->size()),
+      kick_(kick) {
+  for (uint32_t i = queue_->size(); i-- != 0;) free_.push_back(i);
+}
+
+BlockWorker::~BlockWorker() { ::close(kick_); }
+
+Result BlockWorker::start(Setup setup, Ref<BlockWorker>* out) {
+  std::unique_ptr<Virtqueue> queue = Virtqueue::create(setup.ram, setup.queue);
+  if (!queue) return -EINVAL;
+  int kick;
+  {
+    Use use(*setup.kick);
+    if (use.error()) return use.error();
+    kick = ::fcntl(setup.kick->fd(), F_DUPFD_CLOEXEC, 0);
+    if (kick < 0) return -errno;
+  }
+  auto self = Ref<BlockWorker>::adopt(new BlockWorker(std::move(setup), std::move(queue), kick));
+  self->retain();  // the thread's own reference
+  pthread_t thread;
+  int error = start_thread(
+      &thread, "kvm-block",
+      [](void* raw) -> void* {
+        auto worker = Ref<BlockWorker>::adopt(static_cast<BlockWorker*>(raw));
+        worker->loop();
+        return nullptr;
+      },
+      self.get());
+  if (error != 0) {
+    self->release();
+    return -error;
+  }
+  // Nobody waits for it: a disk may take longer for a request than JavaScript can wait.
+  ::pthread_detach(thread);
+  *out = std::move(self);
+  return 0;
+}
+
+void BlockWorker::wish(Wish wish) {
+  Wish before = wish_.load();
+  // An end is for good.
+  do {
+    if (before == Wish::kEnd || before == wish) return;
+  } while (!wish_.compare_exchange_weak(before, wish));
+  uint64_t one = 1;
+  while (::write(kick_, &one, sizeof one) < 0 && errno == EINTR) {
+  }
+}
+
+void BlockWorker::set_state(State state) {
+  state_.store(state, std::memory_order_release);
+  signal(*setup_.bell);
+}
+
+void BlockWorker::loop() {
+  engine_ = IoEngine::create(queue_->size(), setup_.use_ring);
+  if (!engine_) {
+    end(State::kFailed);
+    return;
+  }
+  uses_ring_.store(engine_->is_ring(), std::memory_order_relaxed);
+  set_state(State::kRunning);
+  while (!ending() || in_flight() != 0) {
+    take_requests();
+    interrupt();
+    tell_pause();
+    if (!kick_watched_) {
+      engine_->watch(kick_, kKickToken);
+      kick_watched_ = true;
+    }
+    IoCompletion completions[kBatch];
+    size_t count = engine_->wait(wait_ns_, completions, kBatch);
+    for (size_t i = 0; i < count; i++) on_completion(completions[i]);
+  }
+  interrupt();
+  end(State::kEnded);
+}
+
+// ORDER: the memory is let go before anybody is told so.
+void BlockWorker::end(State state) {
+  engine_.reset();
+  queue_.reset();
+  requests_.clear();
+  free_.clear();
+  setup_.ram.reset();
+  setup_.disk.reset();
+  set_state(state);
+}
+
+// Each change of the wish wakes the thread, by the driver's own event.
+void BlockWorker::tell_pause() {
+  bool is_quiet = wish() == Wish::kPause && in_flight() == 0;
+  if (is_quiet && state() == State::kRunning) set_state(State::kPaused);
+  if (wish() == Wish::kRun && state() == State::kPaused) set_state(State::kRunning);
+}
+
+void BlockWorker::take_requests() {
+  wait_ns_ = IoEngine::kForever;
+  if (wish() != Wish::kRun || state() == State::kBroken) return;
+  queue_->disable_notifications();
+  while (!free_.empty()) {
+    int64_t wait = setup_.disk->limit.wait_ns(now_ns());
+    if (wait != 0) {
+      wait_ns_ = wait;
+      return;
+    }
+    BlockRequest& request = requests_[free_.back()];
+    Virtqueue::Pop result = queue_->pop(&request.chain);
+    if (result == Virtqueue::Pop::kEmpty) {
+      if (!queue_->enable_notifications()) return;
+      queue_->disable_notifications();
+      continue;
+    }
+    if (result == Virtqueue::Pop::kBroken || !request.parse()) {
+      set_state(State::kBroken);
+      return;
+    }
+    free_.pop_back();
+    setup_.disk->limit.charge(request.bytes());
+    start(request, request.begin(*setup_.disk, setup_.features, setup_.id));
+  }
+}
+
+void BlockWorker::start(BlockRequest& request, BlockRequest::Next next) {
+  auto index = static_cast<uint32_t>(&request - requests_.data());
+  if (next == BlockRequest::Next::kOperation) {
+    IoOperation operation = request.operation();
+    operation.token = index;
+    engine_->start(operation);
+    return;
+  }
+  queue_->push(request.chain, request.written());
+  free_.push_back(index);
+}
+
+void BlockWorker::on_completion(const IoCompletion& completion) {
+  if (completion.token == kKickToken) {
+    on_kick();
+    return;
+  }
+  BlockRequest& request = requests_[completion.token];
+  start(request, request.finish(*setup_.disk, completion.result));
+}
+
+void BlockWorker::on_kick() {
+  kick_watched_ = false;
+  uint64_t count;
+  // Nothing to read is no matter: somebody else was faster.
+  if (::read(kick_, &count, sizeof count) > 0) {
+    setup_.disk->counters.wakeups.fetch_add(1, std::memory_order_relaxed);
+  }
+}
+
+void BlockWorker::interrupt() {
+  if (!queue_->needs_interrupt()) return;
+  setup_.disk->counters.interrupts.fetch_add(1, std::memory_order_relaxed);
+  signal(*setup_.call);
+}
+
+}  // namespace node_kvm
