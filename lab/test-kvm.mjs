@@ -17,6 +17,7 @@ const FOR_CI = [
   'exits-complete-io',
   'irq-apic',
   'irq-delivery',
+  'irq-guide',
   'irq-pv',
   'machine',
   'misuse-order',

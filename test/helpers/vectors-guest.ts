@@ -14,7 +14,8 @@ const PROCESSORS = 0x2_0000
 const VECTORS = 0x2_4000
 const PDPT = 0x2000
 const DEVICES = 0x4000
-const REPORT_PORT = 0x500
+/** Where a handler writes its vector to, four bytes, when it is to {@link VectorsOptions.report}. */
+export const REPORT_PORT = 0x500
 const DONE_PORT = 0x504
 const STUB_SIZE = 16
 const HANDLER = 12

@@ -32,6 +32,21 @@ test('general registers keep all 64 bits', () => {
   expect(vcpu.getRegs()).toEqual(regs)
 })
 
+test('general registers of several vCPUs, read in turn, are each their own and stay what they were', () => {
+  using other = createGuest(HALT, { mode: 'ring0' })
+  guest.vcpu.updateRegs({ rax: 1n, rbx: 2n ** 64n - 1n })
+  other.vcpu.updateRegs({ rax: 3n, rbx: 0n })
+  const first = guest.vcpu.getRegs()
+  for (let i = 0; i < 3; i++) {
+    expect(other.vcpu.getRegs()).toMatchObject({ rax: 3n, rbx: 0n })
+    expect(guest.vcpu.getRegs()).toEqual(first)
+    guest.vcpu.updateRegs({ rcx: BigInt(i) })
+    expect(guest.vcpu.getRegs()).toEqual({ ...first, rcx: BigInt(i) })
+    guest.vcpu.setRegs(first)
+  }
+  expect(first).toMatchObject({ rax: 1n, rbx: 2n ** 64n - 1n })
+})
+
 test('updateRegs changes what it names and nothing else', () => {
   const { vcpu } = guest
   const before = vcpu.getRegs()

@@ -2,7 +2,6 @@
 
 import {
   decodeKvmDebugregs,
-  decodeKvmRegs,
   decodeKvmSregs,
   decodeKvmSregs2,
   decodeKvmTranslation,
@@ -28,6 +27,7 @@ import {
   type KvmSregs2,
 } from '../../uapi/index.js'
 import { object } from '../validate.js'
+import { decodeRegs } from './decode-regs.js'
 import { VcpuFile } from './vcpu-file.js'
 
 /** Where a linear address leads, see {@link Vcpu.translate}. */
@@ -48,7 +48,7 @@ export abstract class VcpuRegisters extends VcpuFile {
    */
   getRegs(): KvmRegs {
     this.request(KVM_GET_REGS, 'KVM_GET_REGS')
-    return decodeKvmRegs(this.view, 0)
+    return decodeRegs(this.view)
   }
   /**
    * Sets them. An exception that is pending is dropped: restore {@link setVcpuEvents} afterwards.
