@@ -12,7 +12,11 @@ import { memorySize } from '../machine/memory-size.js'
  *
  * @throws as `Machine.create` for what is wrong with the options or images
  */
-export async function dryRun({ cpus = 1, memory = '256M', boot }: MachineOptions): Promise<string> {
+export async function dryRun({
+  cpus = 1,
+  memory = '256M',
+  boot,
+}: Omit<MachineOptions, 'devices'>): Promise<string> {
   const load = await readBoot(boot)
   using ram = GuestMemory.create(layOutRam(memorySize(memory)))
   const acpi = placeMachineAcpi(ram, cpus)

@@ -4,9 +4,9 @@
 export class FileError extends Error {
   readonly code = 'ERR_KVM_CONFIG'
 
-  /** `line` counts from 1. */
+  /** `line` counts from 1; 0 for what is no file, but an option of the command line. */
   constructor(file: string, line: number, complaint: string) {
-    super(`${file}:${line}: ${complaint}`)
+    super(line === 0 ? `${file}: ${complaint}` : `${file}:${line}: ${complaint}`)
   }
 }
 

@@ -3,6 +3,7 @@
 import type { KernelBoot, MachineBoot } from '../machine/boot.js'
 import type { Machine, MachineOptions } from '../machine/machine.js'
 import { type MachineConfig, readConfig } from './config.js'
+import { deviceArgument } from './device-specs.js'
 
 /** The options of the command line that make the machine. */
 export interface MachineArguments {
@@ -14,6 +15,7 @@ export interface MachineArguments {
   firmware?: string
   memory?: string
   cpus?: string
+  device?: string[]
   config?: string
 }
 
@@ -26,7 +28,7 @@ const DEFAULT_CMDLINE = 'console=ttyS0'
  */
 export function machineOptions(
   args: MachineArguments,
-): (MachineOptions & MachineConfig) | undefined {
+): (Omit<MachineOptions, 'devices'> & MachineConfig) | undefined {
   const config = args.config === undefined ? {} : readConfig(args.config)
   const boot = bootOf(args, config.boot)
   if (boot === undefined) return undefined
@@ -36,6 +38,7 @@ export function machineOptions(
     ...(args.memory === undefined ? {} : { memory: args.memory }),
     ...(args.cpus === undefined ? {} : { cpus: Number(args.cpus) }),
     boot,
+    devices: [...(config.devices ?? []), ...(args.device ?? []).map(deviceArgument)],
   }
 }
 

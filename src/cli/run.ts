@@ -5,6 +5,7 @@ import { parseArgs } from 'node:util'
 import { traceToJson } from '../core/exits/exit-trace.js'
 import { MachineCrash } from '../machine/crash.js'
 import { Machine } from '../machine/machine.js'
+import { createDevices, deviceUsage } from './device-specs.js'
 import { dryRun } from './dry-run.js'
 import { exitTable } from './exit-table.js'
 import { fillFwCfg, machineOptions } from './machine-options.js'
@@ -23,6 +24,10 @@ Boots a kernel in this process, the terminal on its first serial port.
       --firmware FILE   start firmware instead of a kernel
   -m, --memory SIZE     RAM, such as 512M or 2G (default: 256M)
       --cpus N          vCPUs (default: 1)
+      --device KIND[,KEY=VALUE...]
+                        a virtio device; may be repeated. Each can have
+                        transport=pci|mmio, slot=N, packed, inOrder. Kinds:
+${deviceUsage()}
       --config FILE     take all this from a JSON file; other options count before it
       --dry-run         load the images, say what goes where, and do not run
       --debug-port      copy what the guest writes to port 0x402 to standard error
@@ -49,6 +54,7 @@ export async function run(args: string[]): Promise<number> {
       firmware: { type: 'string' },
       memory: { type: 'string', short: 'm' },
       cpus: { type: 'string' },
+      device: { type: 'string', multiple: true },
       config: { type: 'string' },
       'dry-run': { type: 'boolean' },
       'debug-port': { type: 'boolean' },
@@ -68,7 +74,8 @@ export async function run(args: string[]): Promise<number> {
     process.stdout.write(`${await dryRun(options)}\n`)
     return 0
   }
-  await using machine = await Machine.create(options)
+  const devices = await createDevices(options.devices)
+  await using machine = await Machine.create({ ...options, devices })
   fillFwCfg(machine, options.fwCfg)
   if (values['debug-port']) machine.debug.pipe(process.stderr, { end: false })
   const report = observe(machine, values)

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import fc from 'fast-check'
 import { afterAll, describe, expect, it } from 'vitest'
 import { readConfig } from '../../src/cli/config.js'
+import { deviceArgument } from '../../src/cli/device-specs.js'
 import { FileError, type Located, parseLocated } from '../../src/cli/located-json.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'config-'))
@@ -126,5 +127,40 @@ describe('readConfig', () => {
     expect(attempt).toThrow(expect.objectContaining({ code: 'ERR_KVM_CONFIG' }))
     expect(attempt).toThrow(`${file}:${line}: `)
     expect(attempt).toThrow(complaint)
+  })
+})
+
+describe('devices', () => {
+  it('are read with their places', () => {
+    const text = '{"devices": [{"type": "rng"}, {"type": "rng", "slot": 9, "packed": true}]}'
+    expect(read(text).devices).toEqual([
+      { type: 'rng', place: {}, options: {} },
+      { type: 'rng', place: { slot: 9, packed: true }, options: {} },
+    ])
+  })
+
+  it('are the same on the command line', () => {
+    expect(deviceArgument('rng,slot=9,packed,transport=mmio')).toEqual({
+      type: 'rng',
+      place: { slot: 9, packed: true, transport: 'mmio' },
+      options: {},
+    })
+  })
+
+  it.each([
+    ['{"devices": [\n{"type": "tape"}]}', ':2: "devices[0].type" must be one of rng'],
+    ['{"devices": [{}]}', ':1: "devices[0].type" must be one of rng'],
+    ['{"devices": [\n{"type": "rng",\n"slots": 1}]}', ':3: "devices[0].slots" is no key of it'],
+  ])('complains about %s', (text, complaint) => {
+    expect(() => read(text)).toThrow(complaint)
+  })
+
+  it.each([
+    ['tape', '--device: "tape.type" must be one of rng'],
+    ['rng,slot=x', '--device: "rng.slot" must be a positive integer'],
+    ['rng,transport=isa', '--device: "rng.transport" must be one of pci, mmio'],
+    ['rng,speed=1', '--device: "rng.speed" is no key of it'],
+  ])('complains about --device %s', (text, complaint) => {
+    expect(() => deviceArgument(text)).toThrow(complaint)
   })
 })
