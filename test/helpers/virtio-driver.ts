@@ -320,7 +320,9 @@ export class PciDriver implements DriverTransport {
   }
 
   notify(index: number): Promise<void> {
-    return this.#access.write(this.#notifyAddresses[index]!, 2, index)
+    // A queue that was not set up: where it would be.
+    const address = this.#notifyAddresses[index] ?? this.at.notify + index * this.at.multiplier
+    return this.#access.write(address, 2, index)
   }
 
   readConfig(offset: number, size: 1 | 2 | 4): Promise<number> {
