@@ -179,20 +179,21 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
   static async create(options: MachineOptions): Promise<Machine> {
     const { cpus = 1, memory = '256M', boot, holdSerialInput = false } = object(options, 'options')
     const { onReset = 'end', devicePlaces = {} } = options
-    object(devicePlaces, 'devicePlaces')
     const devices = machineDevices(options.devices)
-    integer(cpus, 'cpus', 1, 4096)
-    oneOf(onReset, 'onReset', ['end', 'restart'])
-    const size = memorySize(memory)
     let kvm: Kvm | undefined
     let ram: GuestMemory | undefined
     let machine: Machine | undefined
     try {
+      object(devicePlaces, 'devicePlaces')
+      integer(cpus, 'cpus', 1, 4096)
+      oneOf(onReset, 'onReset', ['end', 'restart'])
+      const layout = layOutRam(memorySize(memory))
       const load = await readBoot(boot)
       kvm = Kvm.open()
-      ram = GuestMemory.create(layOutRam(size))
+      ram = GuestMemory.create(layout)
       const settings = { load, holdSerialInput, onReset, devices, devicePlaces }
       machine = new Machine(kvm, cpus, ram, settings)
+      machine.#devices.place()
       machine.#load()
       return machine
     } catch (error) {

@@ -50,10 +50,11 @@ export function machineDevices(
   })
 }
 
-/** They are put on the buses when this is made. */
+/** The devices that a machine was given, each with its transport once it has a place. */
 export class VirtioDevices {
   /** Those outside of PCI, for the tables that tell the guest of them. */
   readonly mmioPlaces: VirtioMmioPlace[] = []
+  readonly #devices: readonly MachineDevice[]
   readonly #transports: VirtioTransport[] = []
   readonly #lines = new Map<number, SharedLine>()
   readonly #vm: Vm
@@ -61,7 +62,6 @@ export class VirtioDevices {
   readonly #host: VirtioHost
   #held: Promise<void> | undefined
 
-  /** @throws RangeError `ERR_OUT_OF_RANGE` for a slot that is taken or does not exist */
   constructor(
     vm: Vm,
     memory: GuestMemory,
@@ -71,6 +71,7 @@ export class VirtioDevices {
   ) {
     this.#vm = vm
     this.#platform = platform
+    this.#devices = devices
     const messageInterrupt: MessageInterruptFactory = platform.messages.create
     this.#host = {
       memory,
@@ -79,9 +80,18 @@ export class VirtioDevices {
       hold: (until) => this.#hold(until),
       onFailure: (device, error) => onFailure(device as VirtioDevice, error),
     }
+  }
+
+  /**
+   * Puts them on the buses.
+   *
+   * @throws RangeError `ERR_OUT_OF_RANGE` for a slot that is taken or does not exist, or a device that
+   *   cannot be
+   */
+  place(): void {
     // Who has chosen a slot gets it.
-    const chosen = devices.filter(({ slot }) => slot !== undefined)
-    const others = devices.filter(({ slot }) => slot === undefined)
+    const chosen = this.#devices.filter(({ slot }) => slot !== undefined)
+    const others = this.#devices.filter(({ slot }) => slot === undefined)
     for (const each of [...chosen, ...others]) this.#add(each)
   }
 
@@ -137,11 +147,11 @@ export class VirtioDevices {
   /** Resets and closes all devices. Those that fail at it are reported. */
   async close(): Promise<void> {
     await Promise.all(
-      this.#transports.map(async (each) => {
+      this.#devices.map(async ({ device }) => {
         try {
-          await each.close()
+          await (this.#transports.find((each) => each.device === device) ?? device).close()
         } catch (error) {
-          this.#host.onFailure(each.device, error)
+          this.#host.onFailure(device, error)
         }
       }),
     )

@@ -11,7 +11,7 @@ import {
   VirtqueueError,
 } from '../../src/devices/index.js'
 import { Machine } from '../../src/index.js'
-import { eventFdCount } from '../helpers/process-state.js'
+import { eventFdCount, openKvmFiles } from '../helpers/process-state.js'
 import { EDGE_VECTOR, PUPPET_FREE_GPA, Puppet } from '../helpers/puppet.js'
 import { initialize, MmioDriver, PciDriver } from '../helpers/virtio-driver.js'
 import { driverRing, ringLayout } from '../helpers/virtio-rings.js'
@@ -216,6 +216,11 @@ test('a machine that cannot be created closes the devices it was given', async (
   await expect(Machine.create({ boot, devices })).rejects.toThrow('ENOENT')
   const twice = devices.map((device) => ({ device, slot: 3 }))
   const flat = { flat: Uint8Array.of(0xf4), gpa: 0x1000, mode: 'real' } as const
+  // Memory goes when the last view of it is collected.
+  const files = () => openKvmFiles().filter((name) => !name.includes('memfd'))
+  const before = files()
   await expect(Machine.create({ boot: flat, devices: twice })).rejects.toThrow('slot 3.0 is taken')
-  expect(devices.map(({ closes }) => closes)).toEqual([2, 2])
+  await expect(Machine.create({ boot: flat, cpus: 0, devices })).rejects.toThrow('cpus')
+  expect(devices.map(({ closes }) => closes)).toEqual([3, 3])
+  expect(files()).toEqual(before)
 })
