@@ -1,7 +1,7 @@
 // The virtio devices of one machine: where they are, and what they need of it.
 
 import type { GuestMemory } from '../core/memory.js'
-import { invalidArgType, list, object } from '../core/validate.js'
+import { invalidArgType, list, object, outOfRange } from '../core/validate.js'
 import type { Vm } from '../core/vm.js'
 import {
   type Doorbell,
@@ -29,6 +29,9 @@ export interface MachineDevice extends VirtioOptions {
   /** The slot on the PCI bus, 1 to 31, the same in every run. Default: the first free one. */
   readonly slot?: number
 }
+
+/** The name of a device in ACPI's tables has two digits for its number. */
+const MAX_MMIO_DEVICES = 256
 
 /** What is told when a device can go on only after a reset. */
 export type OnDeviceFailure = (device: VirtioDevice, error: unknown) => void
@@ -108,6 +111,8 @@ export class VirtioDevices {
 
   #addMmio(device: VirtioDevice, options: VirtioOptions): void {
     const index = this.mmioPlaces.length
+    if (index === MAX_MMIO_DEVICES)
+      throw outOfRange('devices', `<= ${index} of them by MMIO`, index)
     const gpa = VIRTIO_MMIO.gpa + index * VIRTIO_MMIO_SIZE
     const gsi = VIRTIO_MMIO_GSIS[index % VIRTIO_MMIO_GSIS.length]!
     const added = new VirtioMmioTransport(device, this.#host, gpa, this.#line(gsi), options)

@@ -8,8 +8,9 @@ export class TestMemory extends BufferMemory implements DeviceMemory {
   readonly #gpa: number
   readonly #bytes: Uint8Array
 
-  constructor(size: number, gpa = 0) {
-    const bytes = new Uint8Array(size)
+  /** So many zeros, or these bytes. */
+  constructor(content: number | Uint8Array, gpa = 0) {
+    const bytes = typeof content === 'number' ? new Uint8Array(content) : content
     super([{ gpa, bytes }])
     this.#gpa = gpa
     this.#bytes = bytes
