@@ -1,5 +1,5 @@
 // Rounds of everything at once, against a model: test/helpers/memory-stress.ts.
-// NODE_KVM_ROUNDS sets how many, NODE_KVM_SEED which.
+// STRESS_ROUNDS sets how many, NODE_KVM_SEED which.
 
 import { describe, expect, test } from 'vitest'
 import type { DirtyMethod } from '../../src/index.js'
@@ -7,7 +7,7 @@ import { MemoryStress } from '../helpers/memory-stress.js'
 import { has } from '../helpers/probe.js'
 import { watchKinds } from '../helpers/stress-watch.js'
 
-const ROUNDS = Number(process.env.NODE_KVM_ROUNDS ?? 40)
+const ROUNDS = Number(process.env.STRESS_ROUNDS ?? 40)
 const SEED = Number(process.env.NODE_KVM_SEED ?? 20261123)
 
 const methods: [DirtyMethod, string][] = [
