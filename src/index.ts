@@ -32,6 +32,7 @@ export { Tdx, type TdxCapabilities, type TdxInitVm } from './core/confidential/t
 export { Device } from './core/device.js'
 export { AbortError, KvmError, type KvmErrorDetails } from './core/errors.js'
 export { CoalescedRing, type CoalescedWrite } from './core/exits/coalesced-ring.js'
+export type { CoalescedHandler } from './core/exits/coalesced-writes.js'
 export type { ExitHandler, Registration } from './core/exits/exit-handlers.js'
 export type { ExitCount, ExitStatistics } from './core/exits/exit-statistics.js'
 export {

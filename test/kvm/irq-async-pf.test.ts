@@ -2,6 +2,7 @@
 // meanwhile, and an interrupt tells it when the page is there.
 
 import { expect, test } from 'vitest'
+import { Userfault } from '../../src/index.js'
 import { asm, guest } from '../../src/testing/index.js'
 import { MSR } from '../../src/x86/index.js'
 import { needs } from '../helpers/probe.js'
@@ -17,6 +18,7 @@ const ALL = -1
 
 test('the guest works on until its page is there', async (context) => {
   needs('KVM_CAP_ASYNC_PF_INT')(context)
+  if (!Userfault.support()) context.skip('this process may not use userfaultfd')
   using g = await guest({ mode: 'long', ring: 3, irqchip: 'kernel' })
   const [flags, token, ready, work] = [0, 4, 64, 68].map((offset) => g.data + BigInt(offset))
   g.vcpu.updateLapic((lapic) => lapic.set('SIVR', 0x1ff))

@@ -1,10 +1,11 @@
 // Writes that are kept in a ring instead of exiting.
 // covers: KVM_REGISTER_COALESCED_MMIO@vm KVM_UNREGISTER_COALESCED_MMIO@vm
 
-import { afterEach, expect, test } from 'vitest'
+import { afterEach, describe, expect, test } from 'vitest'
 import { CoalescedRing, type CoalescedWrite } from '../../src/index.js'
-import { createGuest, type Guest, type GuestOptions } from '../helpers/guest.js'
-import { codeOf } from '../helpers/thrown.js'
+import { createGuest, type Guest, type GuestOptions, SPIN } from '../helpers/guest.js'
+import { needs } from '../helpers/probe.js'
+import { codeOf, rejectionCodeOf } from '../helpers/thrown.js'
 
 let guest: Guest
 afterEach(() => guest.close())
@@ -90,4 +91,64 @@ test('the ring of a closed vCPU is refused', () => {
   const ring = new CoalescedRing(vcpu)
   vcpu.close()
   expect(codeOf(() => ring.drain(() => {}))).toBe('ERR_KVM_CLOSED')
+})
+
+describe('with a handler', () => {
+  test('writes come before the exit behind them, those too that find the ring full', async (context) => {
+    const { vm, vcpu } = guestOf(MANY_OUTS)
+    needs('KVM_CAP_COALESCED_PIO')(context)
+    const values: number[] = []
+    vm.coalesce({ address: 0x10, size: 1, pio: true }, ({ data }) => values.push(data[0]!))
+    const seen = await new Promise<number>((resolve) => {
+      vcpu.start((exit) => resolve(exit.type === 'hlt' ? values.length : -1))
+    })
+    await vcpu.stop()
+    expect(seen).toBe(500)
+    expect(values).toEqual(Array.from({ length: 500 }, (_, i) => (500 - i) & 0xff))
+    expect(vcpu.statistics.total).toBeLessThan(10)
+  })
+
+  test('ranges have their own, and what nobody took over is read and written by exits', async () => {
+    const { vm, vcpu } = guestOf(THREE_WRITES, { memorySize: 0x1_0000 })
+    const [first, second]: CoalescedWrite[][] = [[], []]
+    const one = vm.coalesce({ address: 0x2_0010, size: 2 }, (write) => first!.push(write))
+    vm.coalesce({ address: 0x2_0014, size: 4 }, (write) => second!.push(write))
+    const exits: unknown[] = []
+    vcpu.start((exit) => {
+      exits.push(exit.type === 'mmio' ? exit.gpa : exit.type)
+      if (exit.type === 'io') vcpu.requestStop()
+    })
+    await vcpu.join()
+    expect([first!.length, second!.length, exits]).toEqual([1, 1, [0x2_0012, 'io']])
+    one.remove()
+    one.remove()
+    vm.coalesce({ address: 0x2_0010, size: 2 }, () => {}).remove()
+  })
+
+  test('a pause hands over what was written before it', async () => {
+    const { vm, vcpu } = guestOf([...THREE_WRITES.slice(0, -2), ...SPIN], { memorySize: 0x1_0000 })
+    let count = 0
+    vm.coalesce({ address: 0x2_0000, size: 0x1000 }, () => count++)
+    vcpu.start()
+    while (count < 3) {
+      await vcpu.pause()
+      vcpu.resume()
+    }
+    await vcpu.stop()
+    expect(count).toBe(3)
+  })
+
+  test('one that throws ends the thread; what is no range is refused', async () => {
+    const { vm, vcpu } = guestOf(THREE_WRITES, { memorySize: 0x1_0000 })
+    const zone = { address: 0x2_0000, size: 0x1000 }
+    vm.coalesce(zone, () => {
+      throw Object.assign(new Error('no'), { code: 'ERR_TEST' })
+    })
+    expect(codeOf(() => vm.coalesce(zone, () => {}))).toBe('ERR_KVM_RANGE_TAKEN')
+    expect(codeOf(() => vm.coalesce({ address: 0, size: 0 }, () => {}))).toBe('ERR_OUT_OF_RANGE')
+    expect(codeOf(() => vm.coalesce(null as never, () => {}))).toBe('ERR_INVALID_ARG_TYPE')
+    expect(codeOf(() => vm.coalesce(zone, 1 as never))).toBe('ERR_INVALID_ARG_TYPE')
+    vcpu.start(() => {})
+    expect(await rejectionCodeOf(vcpu.join())).toBe('ERR_TEST')
+  })
 })

@@ -35,7 +35,7 @@ function live(args: string[], signal?: NodeJS.Signals): Promise<Result> {
       output += text
       if (readyAt !== 0 || !output.includes('ready')) return
       readyAt = performance.now()
-      if (signal !== undefined) setTimeout(() => child.kill(signal), 100)
+      if (signal !== undefined) setTimeout(() => child.kill(signal), 30)
     })
     child.stderr.setEncoding('utf8').on('data', (text: string) => {
       errors += text

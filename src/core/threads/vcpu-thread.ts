@@ -16,13 +16,10 @@ import type { Exit, ExitTable } from '../exits/exits.js'
 import { integer } from '../validate.js'
 import { schedulerNumber, type ThreadScheduler } from './thread-scheduler.js'
 
-/** Whose writes wait to be drained. */
-interface SinkOwner {
-  drainSinks(): number
-}
-
 /** What becomes of a thread by itself or after a while. */
 export interface ThreadObserver {
+  /** Before an exit is answered, and before the next two: hands over the writes that wait for it. */
+  onDrain(): void
   onPause(): void
   onResume(): void
   /** The last that is heard of it. */
@@ -59,7 +56,7 @@ export function resumeThreads(vm: object): void {
 /** A running vCPU thread. */
 export class VcpuThread {
   readonly ended: Promise<void>
-  readonly vm: SinkOwner
+  readonly vm: object
   readonly #native: Binding
   readonly #thread: Handle
   readonly #index: number
@@ -75,7 +72,7 @@ export class VcpuThread {
 
   constructor(
     native: Binding,
-    vm: SinkOwner,
+    vm: object,
     vcpu: VcpuHandle,
     exits: ExitTable,
     handler: ExitAnswer,
@@ -154,6 +151,7 @@ export class VcpuThread {
         this.#onEnd(status)
         return false
       case THREAD_PAUSED:
+        this.#drain()
         this.#resolvePauses(status)
         this.#setPaused(true)
         return false
@@ -205,7 +203,7 @@ export class VcpuThread {
   /** What the guest wrote before its exit is handled before it. */
   #drain(): boolean {
     try {
-      this.vm.drainSinks()
+      this.#observer.onDrain()
       return true
     } catch (error) {
       return this.#fail(error)

@@ -61,6 +61,10 @@ export abstract class VcpuThreads extends VcpuEncryption {
     const answer = (exit: Exit) => this.#answer(exit, handler)
     const { native, vm, vcpuHandle, exitTable } = this
     const observer = {
+      onDrain: () => {
+        vm.drainSinks()
+        vm.coalescedWrites.drain(this as unknown as Vcpu)
+      },
       onPause: () => this.#emit('pause'),
       onResume: () => this.#emit('resume'),
       onEnd: (error: unknown) => {
@@ -91,6 +95,7 @@ export abstract class VcpuThreads extends VcpuEncryption {
   }
 
   #answer(exit: Exit, handler: ExitHandler | undefined): void | Promise<void> {
+    if (this.vm.coalescedWrites.take(exit)) return
     const found = (this.vm.findExitHandler(exit) ?? handler) as ExitHandler | undefined
     if (found !== undefined) return found(exit, this as unknown as Vcpu)
     if (exit.type === 'intr') return

@@ -1,6 +1,7 @@
 // What a VM's vCPU threads have in common: who answers their exits, and halting them all.
 
 import { closedError } from '../errors.js'
+import { type CoalescedHandler, CoalescedWrites } from '../exits/coalesced-writes.js'
 import {
   checkGpas,
   checkPorts,
@@ -14,13 +15,16 @@ import { addExitRange, type NativeAnswer } from '../exits/native-answer.js'
 import { WriteSink } from '../exits/write-sink.js'
 import { ThreadEventSource, type ThreadEvents } from '../threads/thread-events.js'
 import { pauseThreads, resumeThreads } from '../threads/vcpu-thread.js'
-import { callback } from '../validate.js'
+import { callback, object } from '../validate.js'
 import { VmDevices } from './vm-devices.js'
+import type { CoalescedZone } from './vm-events.js'
 
 /** Exits of a VM. */
 export abstract class VmExits extends VmDevices {
   readonly #handlers = new ExitHandlers()
   readonly #sinks = new Set<WriteSink>()
+  /** @internal */
+  readonly coalescedWrites = new CoalescedWrites()
   /** @internal */
   readonly threadEvents = new ThreadEventSource()
 
@@ -81,6 +85,35 @@ export abstract class VmExits extends VmDevices {
     // A sink stays: there may be writes in it.
     if (answer.write instanceof WriteSink) this.#sinks.add(answer.write)
     return registration(() => this.native.removeExitRange(this.handle, number))
+  }
+
+  /**
+   * Hands the guest's writes to a range to `handler` without an exit for each. KVM keeps them in a
+   * ring ({@link CoalescedRing}), which is emptied before each exit of a vCPU's thread that JavaScript
+   * sees, when such a thread pauses or ends; a write that finds it full exits, and goes to `handler`
+   * too. Reads exit as usual.
+   *
+   * Nothing tells of writes of a guest that never exits: see {@link WriteSink} for those.
+   *
+   * @throws KvmError `ERR_KVM_RANGE_TAKEN` when another such range overlaps, and what
+   *   {@link registerCoalescedMmio} throws.
+   */
+  coalesce(zone: CoalescedZone, handler: CoalescedHandler): Registration {
+    const { address, size, pio = false } = object(zone, 'zone')
+    if (pio) checkPorts(address, size)
+    else checkGpas(address, size)
+    const range = { address, size, pio }
+    const remove = this.coalescedWrites.add(range, handler)
+    try {
+      this.registerCoalescedMmio(range)
+    } catch (error) {
+      remove()
+      throw error
+    }
+    return registration(() => {
+      if (!this.closed) this.unregisterCoalescedMmio(range)
+      remove()
+    })
   }
 
   /** @internal Returns how many writes there were. */
