@@ -103,6 +103,14 @@ describe('handlers of a VM', () => {
     guest.vcpu.start()
     expect(await rejectionCodeOf(guest.vcpu.join())).toBe('ERR_KVM_UNHANDLED_EXIT')
   })
+
+  test('one that KVM could not go on at says why', async () => {
+    using guest = createGuest([0xea, 0x00, 0x00, 0x00, 0xd0], { memorySize: 0x1_0000 }) // to no RAM
+    guest.vcpu.start()
+    await expect(guest.vcpu.join()).rejects.toThrow(
+      "'internalError': KVM cannot emulate the instruction",
+    )
+  })
 })
 
 describe('for await of exits()', () => {

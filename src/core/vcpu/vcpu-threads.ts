@@ -99,7 +99,8 @@ export abstract class VcpuThreads extends VcpuEncryption {
     const found = (this.vm.findExitHandler(exit) ?? handler) as ExitHandler | undefined
     if (found !== undefined) return found(exit, this as unknown as Vcpu)
     if (exit.type === 'intr') return
-    const text = `no handler for an exit of type '${exit.type}'`
+    const why = exit.type === 'internalError' ? `: ${exit.describe()}` : ''
+    const text = `no handler for an exit of type '${exit.type}'${why}`
     throw new KvmError('ERR_KVM_UNHANDLED_EXIT', undefined, text, { vcpuId: this.id })
   }
 
