@@ -3,6 +3,7 @@
 import { writeFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import type { CheckResult } from '../testing/checks/run-checks.js'
+import type { FeatureFinding } from '../testing/index.js'
 
 /** Help for `node-kvm check`. */
 export const usage = `Usage: node-kvm check [options]
@@ -15,6 +16,8 @@ iced-x86, which assembles the guests: npm install iced-x86
       --only TEXT     only checks whose area, name or mode contains TEXT
       --json          one JSON array with every result
       --junit FILE    write the results for a CI system
+      --features      instead: what the instruction of each CPUID feature does where
+                      the guest is shown the feature, and where it is hidden
 
 The exit status is 0 when all is as expected and 1 when something deviates.`
 
@@ -27,11 +30,16 @@ export async function run(args: string[]): Promise<number> {
       only: { type: 'string' },
       json: { type: 'boolean' },
       junit: { type: 'string' },
+      features: { type: 'boolean' },
       help: { type: 'boolean', short: 'h' },
     },
   })
   if (values.help) {
     process.stdout.write(`${usage}\n`)
+    return 0
+  }
+  if (values.features) {
+    await showFeatures(values.only, values.json === true)
     return 0
   }
   const results = await runAll(values.only)
@@ -41,20 +49,55 @@ export async function run(args: string[]): Promise<number> {
   return results.some(({ status }) => status === 'deviates') ? 1 : 0
 }
 
-async function runAll(only?: string): Promise<CheckResult[]> {
-  const { runChecks } = await import('../testing/checks/run-checks.js').catch((error) => {
+/** Loads what needs the assembler. */
+async function withAssembler<T>(load: () => Promise<T>): Promise<T> {
+  try {
+    return await load()
+  } catch (error) {
     if ((error as { code?: string }).code !== 'ERR_MODULE_NOT_FOUND') throw error
     throw Object.assign(new Error('the package iced-x86 is missing: npm install iced-x86'), {
       code: 'ERR_MODULE_NOT_FOUND',
       cause: error,
     })
-  })
+  }
+}
+
+async function runAll(only?: string): Promise<CheckResult[]> {
+  const { runChecks } = await withAssembler(() => import('../testing/checks/run-checks.js'))
   const wanted = only?.toLowerCase() ?? ''
-  return [
-    ...runChecks((area, { name }, { mode }) =>
-      [area, name, mode].some((text) => text.toLowerCase().includes(wanted)),
+  const results: CheckResult[] = []
+  const all = runChecks((area, { name }, { mode }) =>
+    [area, name, mode].some((text) => text.toLowerCase().includes(wanted)),
+  )
+  for await (const result of all) results.push(result)
+  return results
+}
+
+/** Each feature of the processor with its instruction, in the rings where that is allowed. */
+async function showFeatures(only: string | undefined, asJson: boolean): Promise<void> {
+  const { FEATURE_INSTRUCTIONS, probeFeature } = await withAssembler(
+    () => import('../testing/index.js'),
+  )
+  const findings = FEATURE_INSTRUCTIONS.filter(({ feature }) =>
+    feature.includes(only ?? ''),
+  ).flatMap((instruction) =>
+    (instruction.privileged ? ([0] as const) : ([0, 3] as const)).map((ring) =>
+      probeFeature(instruction, ring),
     ),
-  ]
+  )
+  process.stdout.write(`${asJson ? JSON.stringify(findings, null, 2) : toFeatureText(findings)}\n`)
+}
+
+function toFeatureText(findings: readonly FeatureFinding[]): string {
+  const row = (...cells: string[]) =>
+    cells
+      .map((cell) => cell.padEnd(16))
+      .join('  ')
+      .trimEnd()
+  const rows = findings.map(({ feature, ring, supported, shown, hidden }) =>
+    row(feature, String(ring), supported ? 'yes' : 'no', shown, hidden),
+  )
+  return [row('feature', 'ring', 'KVM supports it', 'shown', 'hidden'), ...rows].join('\n')
 }
 
 const MARKS = { 'as expected': 'ok', deviates: 'DEVIATES', 'not here': 'not here' } as const

@@ -1,6 +1,7 @@
 // A guest for tests: one call makes a VM whose vCPUs stand in the wished mode, with page tables,
 // descriptor tables and stacks, and code of a few instructions runs in it.
 
+import { readFileSync } from 'node:fs'
 import { Kvm } from '../core/kvm.js'
 import { Userfault } from '../core/memory/userfault.js'
 import type { MissingHandler } from '../core/memory/userfault-options.js'
@@ -15,6 +16,7 @@ import { CodeSpace } from './code-space.js'
 import { writeGate, writeTss } from './descriptors.js'
 import { imageOf } from './guest-image.js'
 import type { GuestOptions } from './guest-set-up.js'
+import { loadImage } from './image-file.js'
 import * as layout from './layout.js'
 import { registerMatchers } from './matchers.js'
 import { MODES, type Mode, type ModeName } from './modes.js'
@@ -160,6 +162,22 @@ export class TestGuest extends Channel implements Disposable {
       )
       if (trace.length > count) trace.shift()
     }
+  }
+
+  /**
+   * Runs code that comes as a file: flat, which begins at {@link code} and is `done` when it runs off
+   * its end, or an ELF executable of the mode's size, which lies at its physical addresses. It
+   * speaks to the test by ports: 0xe0 ends the run, 0xe2 reports EAX.
+   *
+   * @param image The file's path or its bytes.
+   * @throws RangeError for code that is too long, or lies where the guest's tables are.
+   */
+  runFile(image: string | Uint8Array, options: RunGuestOptions = {}): Outcome {
+    const bytes = typeof image === 'string' ? readFileSync(image) : image
+    this.#space.clear()
+    this.#caches.flush()
+    this.#cpus[0]!.begin(loadImage(this.memory, bytes, this.#mode.bits), options)
+    return this.#continue(options)
   }
 
   /**

@@ -32,7 +32,8 @@ export interface Outcome {
   readonly cpu: number
   /**
    * `done`: the code came to its end. `raised`: it took an exception or interrupt that no handler
-   * of the test takes. `exit`: KVM came back for another reason. `timeout`: it was stopped.
+   * of the test takes. `exit`: KVM came back for another reason. `timeout`: it was stopped, by time or
+   * by its number of exits.
    */
   readonly kind: 'done' | 'raised' | 'exit' | 'timeout'
   readonly raised: Raised | undefined
@@ -90,7 +91,7 @@ function describe({ kind, raised, exit, regs }: Outcome): string {
     case 'done':
       return 'came to its end'
     case 'timeout':
-      return `did not end in time; stopped at 0x${regs.rip.toString(16)}`
+      return `did not end in its time and number of exits; stopped at 0x${regs.rip.toString(16)}`
     case 'exit':
       return `ended with a KVM exit: ${describeExit(exit!)}`
     default:

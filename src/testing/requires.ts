@@ -6,18 +6,20 @@ import { Kvm } from '../core/kvm.js'
 import { capabilityNumbers, invalidArgValue } from '../uapi/index.js'
 import type { CpuidFeatureName } from '../x86/cpuid-features.js'
 import { CpuidTable } from '../x86/cpuid-table.js'
+import { engineOf } from './engine.js'
 import { TestGuest } from './guest.js'
 import { MODES, type ModeName } from './modes.js'
 
 /**
  * A capability of KVM; `cpu:` a feature that KVM supports for guests; `processor:` a flag of
- * /proc/cpuinfo; `engine:` what runs guests; `mode:` a mode of {@link MODES}.
+ * /proc/cpuinfo; `engine:` what runs guests (`native`: the processor runs 64-bit code of ring 3
+ * itself, under VMX, SVM or neither; `interpreted`: KVM's emulator runs that of ring 0); `mode:` a mode of {@link MODES}.
  */
 export type Requirement =
   | keyof typeof capabilityNumbers
   | `cpu:${CpuidFeatureName}`
   | `processor:${string}`
-  | `engine:${'hardware' | 'software'}`
+  | `engine:${'hardware' | 'software' | 'native' | 'interpreted'}`
   | `mode:${ModeName}`
 
 /** What test runners hand to a test: both vitest's and node:test's have it. */
@@ -59,6 +61,12 @@ function probeProcessor(flag: string): string | undefined {
 }
 
 function probeEngine(wanted: string): string | undefined {
+  if (wanted === 'native' || wanted === 'interpreted') {
+    const ring = wanted === 'native' ? 3 : 0
+    const found = engineOf('long', ring)
+    const is = (found === 'interpreted') === (wanted === 'interpreted')
+    return is ? undefined : `64-bit code of ring ${ring} is ${found} here`
+  }
   const report = hostReport()
   if (!report.available) return report.reason
   const { kind, evidence } = report.engine

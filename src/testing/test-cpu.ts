@@ -26,6 +26,8 @@ export interface RunGuestOptions {
   sregs?: Partial<KvmSregs>
   /** Milliseconds of wall-clock time after which the guest is stopped (1000). */
   timeoutMs?: number
+  /** How many exits there may be, those by which the code speaks to the test among them (any number). */
+  maxExits?: number
   /**
    * Keeps the latest instructions, so many, in {@link Outcome.trace}: the code runs step by step, where
    * KVM can do that. The environment variable `NODE_KVM_TRACE` does it for all runs.
@@ -74,6 +76,7 @@ export class TestCpu implements CallingCpu {
   #values: number[] = []
   #log: string[] = []
   #exits: ExitFields[] = []
+  #exitsLeft = 0
   #isPending = false
 
   /** @param place Where its TSS and its stacks lie. */
@@ -112,6 +115,7 @@ export class TestCpu implements CallingCpu {
     this.#values = []
     this.#log = []
     this.#exits = []
+    this.#exitsLeft = options.maxExits ?? 0
     this.finishInstruction()
     this.#start = { ...this.#pristine.sregs, ...options.sregs }
     const start = { rsp: this.#stack, rip: program.origin, rflags: RFLAGS }
@@ -145,6 +149,7 @@ export class TestCpu implements CallingCpu {
   /** Deals with an exit; undefined: the code goes on. */
   answer(exit: Exit, options: RunGuestOptions): Outcome | undefined {
     if (exit.type === 'intr') return undefined
+    if (options.maxExits !== undefined && this.#exitsLeft-- <= 0) return this.outcome('timeout')
     if (exit.type === 'io' && exit.isWrite) {
       switch (exit.port) {
         case layout.PORT_VALUE:
@@ -162,7 +167,6 @@ export class TestCpu implements CallingCpu {
     this.#exits.push(fields)
     if (this.#exits.length > EXITS_KEPT) this.#exits.shift()
     if (options.onExit?.(exit, this)) return undefined
-    this.#isPending = true
     return this.outcome('exit', { exit: fields })
   }
 
@@ -197,6 +201,7 @@ export class TestCpu implements CallingCpu {
     kind: Outcome['kind'],
     { raised, exit }: { raised?: Raised; exit?: ExitFields } = {},
   ): Outcome {
+    this.#isPending = kind === 'exit' || kind === 'timeout'
     const at = this.regs.getRegs()
     const regs = raised
       ? { ...at, rip: raised.rip, rflags: raised.rflags, rsp: raised.rsp ?? at.rsp }

@@ -2,7 +2,12 @@
 // guest did. Which deviate is the machine's affair; where the processor runs the guest, few may.
 import { describe, expect, test } from 'vitest'
 import type { FeatureCheck } from '../../src/testing/checks/check.js'
-import { CHECKS, runCheck, runChecks } from '../../src/testing/checks/run-checks.js'
+import {
+  CHECKS,
+  type CheckResult,
+  runCheck,
+  runChecks,
+} from '../../src/testing/checks/run-checks.js'
 import { asm, missing } from '../../src/testing/index.js'
 
 const RING0 = { mode: 'long', ring: 0 } as const
@@ -21,8 +26,9 @@ test('there are many, each with its own name and its place in the manuals', () =
   for (const { source } of all) expect(source).toMatch(/^(SDM vol|APM vol|KVM API)/)
 })
 
-test('every one gives a result', () => {
-  const results = [...runChecks()]
+test('every one gives a result', async () => {
+  const results: CheckResult[] = []
+  for await (const result of runChecks()) results.push(result)
   expect(results.filter(({ found }) => found.startsWith('no guest'))).toEqual([])
   const deviating = results.filter(({ status }) => status === 'deviates')
   if (missing('engine:hardware') === undefined) {
@@ -45,18 +51,18 @@ describe('a check finds', () => {
     ['another value', asm`mov eax, 2; out 0xe2, eax`, { values: [1] }, 'the end, values 0x2'],
     ['another register', asm`mov ebx, 2`, { state: { rbx: 1n } }, 'the end, rbx 0x2'],
     ['an exit', asm`in al, 0x10`, {}, 'exit io at 0x8000'],
-  ] as const)('%s', (_, code, expectation, found) => {
-    const result = runCheck('test', check(code, expectation), RING0)
+  ] as const)('%s', async (_, code, expectation, found) => {
+    const result = await runCheck('test', check(code, expectation), RING0)
     expect(result).toMatchObject({ status: 'deviates', found })
   })
 
-  test('no end', () => {
-    expect(runCheck('test', check(asm`jmp $`, {}), RING0).found).toBe('no end, at 0x8000')
+  test('no end', async () => {
+    expect((await runCheck('test', check(asm`jmp $`, {}), RING0)).found).toBe('no end, at 0x8000')
   })
 
-  test('what cannot be asked', () => {
+  test('what cannot be asked', async () => {
     const wanted = { ...check(asm`nop`, {}), requires: ['processor:no_such_flag'] as const }
-    const result = runCheck('test', wanted, RING0)
+    const result = await runCheck('test', wanted, RING0)
     expect(result).toMatchObject({ status: 'not here', found: 'the processor lacks no_such_flag' })
   })
 })

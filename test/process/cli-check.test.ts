@@ -46,3 +46,15 @@ test('a wrong option is refused with the help', () => {
   expect(status).toBe(2)
   expect(stderr).toContain('Usage: node-kvm check')
 })
+
+test('features are shown with what their instructions did', () => {
+  const { status, stdout } = check('--features', '--only', 'sse2', '--json')
+  expect(status).toBe(0)
+  expect(JSON.parse(stdout)).toMatchObject([
+    { feature: 'sse2', ring: 0, supported: true },
+    { feature: 'sse2', ring: 3, supported: true, shown: 'works', hidden: 'works' },
+  ])
+  const table = check('--features', '--only', 'cx16').stdout
+  expect(table).toMatch(/^feature +ring +KVM supports it +shown +hidden$/m)
+  expect(table).toMatch(/^cx16 +3 +/m)
+})

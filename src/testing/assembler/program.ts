@@ -1,7 +1,8 @@
 import type { Bits } from './opcodes.js'
 import type { Statement } from './statement.js'
 
-interface Line {
+/** A statement at its place. */
+export interface Line {
   readonly statement: Statement
   readonly address: bigint
   readonly bytes: Uint8Array
@@ -63,7 +64,8 @@ export class Program {
   }
 }
 
-function lineText({ statement, address, bytes }: Line, isMarked: boolean): string {
+/** A line of a listing. */
+export function lineText({ statement, address, bytes }: Line, isMarked: boolean): string {
   if (statement.kind === 'label') return `${statement.name}:`
   const hex = Buffer.from(bytes).toString('hex')
   const shown = hex.length > 20 ? `${hex.slice(0, 18)}…` : hex

@@ -40,6 +40,9 @@ const PREFIXES: Record<string, keyof Prefixes> = {
 /** Comments go to the end of the line; a `;` ends a statement. */
 const PIECE = /\/\/.*|#.*|"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'|[;\n]|[^;\n"'#/]+|./g
 
+/** Labels before an instruction, which have lines of their own in listings. */
+const LABELS = /^\s*(?:[\w.$@]+\s*:\s*)+/
+
 function splitStatements(source: string): string[] {
   const statements = ['']
   for (const [piece] of source.matchAll(PIECE)) {
@@ -60,7 +63,8 @@ export function readStatements(source: string): Statement[] {
       statements.push({ kind: 'label', name: reader.next().text, text })
       reader.next()
     }
-    if (!reader.ended) statements.push(readStatement(reader, text.trim()))
+    const rest = statements.length > 0 ? text.replace(LABELS, '') : text
+    if (!reader.ended) statements.push(readStatement(reader, rest.trim()))
     reader.expectEnd()
     return statements
   })

@@ -42,6 +42,8 @@ export interface FeatureCheck {
   /** Changes to the guest before the run: its page tables, memory, handlers. */
   readonly prepare?: (g: TestGuest) => void
   readonly code: Source | ((g: TestGuest) => Source)
+  /** What a second vCPU runs meanwhile. What is expected is expected of the first. */
+  readonly other?: (g: TestGuest) => Source
   readonly regs?: Partial<KvmRegs>
   /** Special registers that differ at the start. */
   readonly sregs?: (of: KvmSregs) => Partial<KvmSregs>

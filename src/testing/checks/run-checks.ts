@@ -6,9 +6,11 @@ import { missing } from '../requires.js'
 import { arithmetic } from './arithmetic.js'
 import type { CheckArea, Expectation, FeatureCheck, Place } from './check.js'
 import { interrupts } from './interrupts.js'
+import { processors } from './processors.js'
 import { protection } from './protection.js'
 import { stringsAndStack } from './strings-and-stack.js'
 import { system } from './system.js'
+import { timers } from './timers.js'
 import { vector } from './vector.js'
 
 /** All checks, by area. */
@@ -19,6 +21,8 @@ export const CHECKS: readonly CheckArea[] = [
   interrupts,
   protection,
   system,
+  timers,
+  processors,
 ]
 
 /** What became of one check in one mode and ring. */
@@ -94,9 +98,15 @@ function describeFound(outcome: Outcome): string {
 
 /** How long a check's guest may run. */
 const TIMEOUT_MS = 500
+/** The same with several vCPUs, which wait for each other on however few processors the host has. */
+const TIMEOUT_TOGETHER_MS = 5000
 
 /** Runs one check in one place. */
-export function runCheck(area: string, check: FeatureCheck, place: Place): CheckResult {
+export async function runCheck(
+  area: string,
+  check: FeatureCheck,
+  place: Place,
+): Promise<CheckResult> {
   const { name, source } = check
   const head = { area, name, source, ...place }
   const reason = [`mode:${place.mode}` as const, ...(check.requires ?? [])]
@@ -106,18 +116,13 @@ export function runCheck(area: string, check: FeatureCheck, place: Place): Check
   if (reason !== undefined) return { ...head, status: 'not here', expected, found: reason }
   let g: TestGuest
   try {
-    g = new TestGuest({ ...check.guest, ...place })
+    g = new TestGuest({ ...check.guest, ...place, ...(check.other && { cpus: 2 }) })
   } catch (error) {
     return { ...head, status: 'deviates', expected, found: `no guest: ${(error as Error).message}` }
   }
   try {
     check.prepare?.(g)
-    const code = typeof check.code === 'function' ? check.code(g) : check.code
-    const outcome = g.run(code, {
-      timeoutMs: TIMEOUT_MS,
-      ...(check.regs && { regs: check.regs }),
-      ...(check.sregs && { sregs: check.sregs(g.vcpu.getSregs()) }),
-    })
+    const outcome = await runCode(g, check)
     const result = compare(check.expect, outcome)
     const status = result.expected === result.found ? 'as expected' : 'deviates'
     return { ...head, status, ...result }
@@ -126,14 +131,28 @@ export function runCheck(area: string, check: FeatureCheck, place: Place): Check
   }
 }
 
+async function runCode(g: TestGuest, check: FeatureCheck): Promise<Outcome> {
+  const code = typeof check.code === 'function' ? check.code(g) : check.code
+  const options = {
+    timeoutMs: TIMEOUT_MS,
+    ...(check.regs && { regs: check.regs }),
+    ...(check.sregs && { sregs: check.sregs(g.vcpu.getSregs()) }),
+  }
+  if (check.other === undefined) return g.run(code, options)
+  const other = check.other(g)
+  const together = { ...options, timeoutMs: TIMEOUT_TOGETHER_MS }
+  const [outcome] = await g.runAll((cpu) => (cpu === 0 ? code : other), together)
+  return outcome!
+}
+
 /** Runs all checks, or those of which `wanted` holds, one by one. */
-export function* runChecks(
+export async function* runChecks(
   wanted: (area: string, check: FeatureCheck, place: Place) => boolean = () => true,
-): Generator<CheckResult, void, void> {
+): AsyncGenerator<CheckResult, void, void> {
   for (const { area, checks } of CHECKS) {
     for (const check of checks) {
       for (const place of check.places) {
-        if (wanted(area, check, place)) yield runCheck(area, check, place)
+        if (wanted(area, check, place)) yield await runCheck(area, check, place)
       }
     }
   }
