@@ -27,6 +27,19 @@ export interface CTracked {
   readonly __tracked: never
 }
 
+/** A test guest that the C side made. */
+export interface CTested {
+  readonly __tested: never
+}
+
+/** What a test guest begins with, as the kernel takes it. */
+export interface TestedBlocks {
+  readonly ram: Uint8Array
+  readonly cpuid: Uint8Array
+  readonly sregs: Uint8Array
+  readonly regs: Uint8Array
+}
+
 /** The C side: see bench/native. Times are nanoseconds. */
 export interface Loops {
   /** CPU time of the calling thread. */
@@ -62,6 +75,12 @@ export interface Loops {
   interruptTrips(guest: CInterrupted, times: Float64Array): void
   signalMsi(guest: CInterrupted, count: number): void
   irqLine(guest: CInterrupted, count: number): void
+  /** A test guest from nothing to its first result, and away. */
+  testedFirst(blocks: TestedBlocks): void
+  createTested(blocks: TestedBlocks): CTested
+  /** Runs it with that number in RCX. */
+  testedRun(guest: CTested, count: number): void
+  testedReset(guest: CTested): void
   /** Issues a request on the guest's vCPU, which reads or fills `argument` each time. */
   ioctlLoop(guest: CGuest, request: number, argument: ArrayBuffer, count: number): void
 }

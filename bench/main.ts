@@ -16,6 +16,7 @@ const benchmarks: Record<string, () => Promise<{ benchmark: Benchmark }>> = {
   interrupts: () => import('./interrupts.js'),
   memory: () => import('./memory.js'),
   smp: () => import('./smp.js'),
+  testing: () => import('./testing.js'),
   threads: () => import('./threads.js'),
 }
 /** Parts that another benchmark runs in a process of their own. */

@@ -41,6 +41,8 @@ export interface Quantiles {
 export interface LatencyGoal {
   p50Us?: number
   p50Ratio?: number
+  /** So much longer than C. */
+  p50ExtraUs?: number
 }
 
 /** Durations that vary too much for their mean to say anything. */
@@ -120,7 +122,11 @@ export function latencyRow(
   })
   const row = { id, what, samples: ours.length, c: of(c), ours: of(ours) }
   if (goal === undefined) return row
-  const limit = Math.min((goal.p50Us ?? Infinity) * 1000, (goal.p50Ratio ?? Infinity) * row.c.p50)
+  const limit = Math.min(
+    (goal.p50Us ?? Infinity) * 1000,
+    (goal.p50Ratio ?? Infinity) * row.c.p50,
+    (goal.p50ExtraUs ?? Infinity) * 1000 + row.c.p50,
+  )
   return { ...row, goal, met: row.ours.p50 <= limit }
 }
 
@@ -197,6 +203,7 @@ function latencyLines(rows: readonly LatencyRow[]): string[] {
 
 function latencyGoalText(goal: LatencyGoal | undefined): string {
   if (goal === undefined) return ''
+  if (goal.p50ExtraUs !== undefined) return `≤ C + ${goal.p50ExtraUs}`
   return goal.p50Us === undefined ? `≤ ${goal.p50Ratio} C` : `≤ ${goal.p50Us}`
 }
 

@@ -122,6 +122,10 @@ void Watchdog::wake() {
   [[maybe_unused]] ssize_t written = ::write(event_.load(), &one, sizeof(one));
 }
 
+void Watchdog::wake_before(int64_t deadline_ns) {
+  if (deadline_ns < wakes_at_ns_.load(std::memory_order_seq_cst)) wake();
+}
+
 // Ends what is overdue and, at a tick, slices that have lasted since the one before. Whether any
 // vCPU is in guest mode.
 bool Watchdog::look(std::chrono::steady_clock::time_point now, bool tick,
@@ -151,10 +155,15 @@ void Watchdog::loop() {
     bool tick = now >= next_tick;
     if (tick) next_tick = now + kTick;
     auto wake_at = next_tick;
+    // ORDER: before the deadlines are looked at. One that is set later finds this and wakes the
+    // thread.
+    wakes_at_ns_.store(INT64_MAX, std::memory_order_seq_cst);
     bool active = look(now, tick, &wake_at);
     timespec timeout{};
     if (active) {
       sleeping_.store(false, std::memory_order_relaxed);
+      std::chrono::nanoseconds until = wake_at.time_since_epoch();
+      wakes_at_ns_.store(until.count(), std::memory_order_seq_cst);
       auto left = std::chrono::nanoseconds(wake_at - now).count();
       timeout = {static_cast<time_t>(left / 1000000000), static_cast<long>(left % 1000000000)};
     }

@@ -39,6 +39,9 @@ class Watchdog {
     if (sleeping_.load(std::memory_order_seq_cst)) instance().wake();
   }
   void wake();
+  // For a deadline that has been set. A thread that looks in time by itself is left asleep: a
+  // wake-up at each of many short runs would cost more than they.
+  void wake_before(int64_t deadline_ns);
 
  private:
   Result start();
@@ -51,6 +54,7 @@ class Watchdog {
   };
   std::mutex mutex_;  // guards watched_
   std::vector<Watched> watched_;
+  std::atomic<int64_t> wakes_at_ns_{INT64_MAX};
   std::atomic<int> event_{-1};  // an eventfd: what wakes the thread
   // Of the class and not of the instance: read at every entry, it must not cost a call.
   static inline std::atomic<bool> sleeping_{false};

@@ -209,8 +209,9 @@ void Vcpu::request(uint32_t bits) {
 }
 
 void Vcpu::set_deadline(int64_t nanoseconds_from_now) {
-  deadline_ns_.store(nanoseconds_from_now == 0 ? 0 : now_ns() + nanoseconds_from_now);
-  if (nanoseconds_from_now != 0) Watchdog::instance().wake();
+  int64_t deadline = nanoseconds_from_now == 0 ? 0 : now_ns() + nanoseconds_from_now;
+  deadline_ns_.store(deadline);
+  if (deadline != 0) Watchdog::instance().wake_before(deadline);
 }
 
 bool Vcpu::end_if_overdue(std::chrono::steady_clock::time_point now,

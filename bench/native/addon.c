@@ -10,6 +10,7 @@
 #include "interrupts.h"
 #include "loops.h"
 #include "smp.h"
+#include "tested_addon.h"
 #include "tracked_addon.h"
 
 static napi_value number(napi_env env, double value) {
@@ -263,5 +264,6 @@ NAPI_MODULE_INIT() {
     napi_set_named_property(env, exports, exported[i].name, function);
   }
   add_tracked_functions(env, exports);
+  add_tested_functions(env, exports);
   return exports;
 }

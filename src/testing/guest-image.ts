@@ -10,8 +10,8 @@ import type { Mode } from './modes.js'
 
 /** What a guest's RAM begins with. */
 export interface GuestImage {
-  /** From guest-physical address 0. */
-  readonly bytes: Uint8Array
+  /** What is not zero, by pages. */
+  readonly pieces: readonly { readonly gpa: number; readonly bytes: Uint8Array }[]
   readonly gdtLimit: number
   readonly idtLimit: number
   readonly paging: PagingRegisterBits
@@ -36,7 +36,20 @@ function makeImage(mode: Mode, ramSize: number): GuestImage {
   writeTss(ram, mode, layout.cpuLayout(0, 0))
   const paging = mapRam(ram, mode, ramSize)?.registers()
   const none = { cr0: 0n, cr3: 0n, cr4: 0n, efer: 0n }
-  return { bytes, gdtLimit, idtLimit, paging: paging ?? none }
+  return { pieces: piecesOf(bytes), gdtLimit, idtLimit, paging: paging ?? none }
+}
+
+/** Pages that hold something, those in a row together. */
+function piecesOf(image: Uint8Array): GuestImage['pieces'] {
+  const pieces: { gpa: number; bytes: Uint8Array }[] = []
+  for (let gpa = 0; gpa < image.length; gpa += 4096) {
+    if (image.subarray(gpa, gpa + 4096).every((byte) => byte === 0)) continue
+    const last = pieces.at(-1)
+    const follows = last !== undefined && last.gpa + last.bytes.length === gpa
+    if (follows) last.bytes = image.subarray(last.gpa, gpa + 4096)
+    else pieces.push({ gpa, bytes: image.subarray(gpa, gpa + 4096) })
+  }
+  return pieces
 }
 
 /** RAM mapped to its own addresses for every ring: by small pages, so that each has its own rights. */

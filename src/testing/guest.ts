@@ -114,7 +114,7 @@ export class TestGuest extends Channel implements Disposable {
 
   #fillRam(): void {
     const { size } = this.memory
-    this.memory.write(0, imageOf(this.#mode, size).bytes)
+    for (const { gpa, bytes } of imageOf(this.#mode, size).pieces) this.memory.write(gpa, bytes)
     const ramEnd = size - (this.vcpus.length - 1) * layout.CPU_SIZE
     for (const { id } of this.vcpus.slice(1)) {
       writeTss(this.memory, this.#mode, layout.cpuLayout(id, ramEnd))

@@ -94,7 +94,7 @@ export class TestCpu implements CallingCpu {
     const stackBase = mode.protected || this.index === 0 ? 0 : place.stack - 0x1000
     this.#stack = BigInt(place.stack - stackBase)
     prepareVcpu(vcpu, mode, options, imageOf(mode, memory.size), { tr, stackBase })
-    this.regs = vcpu.enableSyncRegs()
+    this.regs = vcpu.enableSyncRegs({ events: false })
     const kernelIrqchip = options.irqchip === 'kernel'
     this.#pristine = new Pristine(vcpu, { kernelIrqchip, ...(mode.protected && { tr }) })
     this.#start = this.#pristine.sregs

@@ -10,12 +10,15 @@ const PAGE = 4096
 /** The tables above the last level come first. */
 const UPPER_TABLES = 4 * PAGE
 const ACCESSED_DIRTY = 0x60
+/** Room for a look at them. */
+const now = new Uint32Array(UPPER_TABLES / 4)
 
 /** Makes changed entries count. */
 export class TranslationCaches {
   readonly #vm: Vm
   readonly #memory: GuestMemory
   readonly #cpus: readonly TestCpu[]
+  /** The upper tables as they were. */
   readonly #upper: Uint32Array
   /** Guest-physical pages whose translations are out of date. */
   #stale = new Set<number>()
@@ -89,7 +92,10 @@ export class TranslationCaches {
   }
   /** Whether the upper tables are others than at the beginning, accessed and dirty bits aside. */
   #tablesDiffer(): boolean {
-    const words = new Uint32Array(this.#memory.read(layout.TABLES, UPPER_TABLES).buffer)
-    return this.#upper.some((word, i) => ((word ^ words[i]!) & ~ACCESSED_DIRTY) !== 0)
+    this.#memory.readInto(layout.TABLES, new Uint8Array(now.buffer))
+    for (let i = 0; i < now.length; i++) {
+      if (((this.#upper[i]! ^ now[i]!) & ~ACCESSED_DIRTY) !== 0) return true
+    }
+    return false
   }
 }
