@@ -91,7 +91,7 @@ function describe({ kind, raised, exit, regs }: Outcome): string {
     case 'done':
       return 'came to its end'
     case 'timeout':
-      return `did not end in its time and number of exits; stopped at 0x${regs.rip.toString(16)}`
+      return `did not end in time or number of exits; stopped at 0x${regs.rip.toString(16)}`
     case 'exit':
       return `ended with a KVM exit: ${describeExit(exit!)}`
     default:

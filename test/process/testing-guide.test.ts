@@ -1,15 +1,26 @@
-// The examples of docs/testing.md, run as a reader would run them.
+// The examples of docs/testing.md, run as a reader would run them: whole files as they stand, pieces in
+// a test of their own. And what CI systems get of a test that fails.
 
 import { spawnSync } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { afterAll, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 
 const root = join(import.meta.dirname, '..', '..')
 const folder = mkdtempSync(join(root, 'build', 'guide-'))
 const guide = readFileSync(join(root, 'docs', 'testing.md'), 'utf8')
-const [forVitest, forNode] = [...guide.matchAll(/```ts\n([\s\S]*?)```/g)].map((match) => match[1]!)
+const blocks = [...guide.matchAll(/```ts\n([\s\S]*?)```/g)].map((match) => match[1]!)
+const forNode = blocks.filter((block) => block.includes("'node:test'"))
+const forVitest = blocks.filter((block) => !forNode.includes(block))
 
+const IMPORTS = `import { asm, guest } from 'node-kvm/testing'
+import 'node-kvm/testing/vitest'
+import { expect, test } from 'vitest'
+`
+const asFile = (block: string) =>
+  block.startsWith('import') ? block : `${IMPORTS}test('piece', async () => {\n${block}})\n`
+
+beforeAll(() => writeFileSync(join(folder, 'vitest.config.mjs'), 'export default {}\n'))
 afterAll(() => rmSync(folder, { recursive: true }))
 
 function run(...args: string[]) {
@@ -24,19 +35,51 @@ function run(...args: string[]) {
   return { status, output: stdout + stderr }
 }
 
-test('the example for vitest', () => {
-  writeFileSync(join(folder, 'guide.test.ts'), forVitest!)
-  writeFileSync(join(folder, 'vitest.config.mjs'), 'export default {}\n')
-  const { status, output } = run('node_modules/vitest/vitest.mjs', 'run', '--root', folder)
-  expect(output).toMatch(/2 passed/)
+const vitest = (...args: string[]) =>
+  run('node_modules/vitest/vitest.mjs', 'run', '--root', folder, ...args)
+
+test('the examples for vitest', () => {
+  for (const [i, block] of forVitest.entries()) {
+    writeFileSync(join(folder, `guide${i}.test.ts`), asFile(block))
+  }
+  const { status, output } = vitest('guide')
+  expect(forVitest.length).toBeGreaterThanOrEqual(7)
+  expect(output).toMatch(new RegExp(`Test Files .*${forVitest.length} passed`))
   expect(status).toBe(0)
 })
 
-test('the example for node:test', () => {
+test('the examples for node:test', () => {
   const file = join(folder, 'guide-node.mts')
-  writeFileSync(file, forNode!)
+  writeFileSync(file, forNode.join('\n'))
   const { status, output } = run('--import', 'tsx', '--test', '--test-reporter', 'tap', file)
   expect(output).toMatch(/^# pass 1$/m)
   expect(output).toMatch(/^# skipped 0$/m)
   expect(status).toBe(0)
+})
+
+describe('a failure, as CI systems get it', () => {
+  const body = `using g = await guest()\nconst outcome = g.run(asm\`mov eax, 5; ud2\`)\n`
+  const shown = /expected the guest to come to its end, but the guest raised[\s\S]*ud2[\s\S]*rax/
+
+  test('from vitest', () => {
+    const source = `${IMPORTS}test('fails', async () => {\n${body}expect(outcome).toFinish()\n})\n`
+    writeFileSync(join(folder, 'failing.test.ts'), source)
+    const { status, output } = vitest('failing', '--reporter=junit')
+    expect(output).toMatch(/<testcase [^>]*name="fails"[\s\S]*<failure/)
+    expect(output).toMatch(shown)
+    expect(status).toBe(1)
+  })
+
+  test('from node:test', () => {
+    const file = join(folder, 'failing-node.mts')
+    const imports = `import { test } from 'node:test'\nimport { asm, assertOutcome, guest } from 'node-kvm/testing'\n`
+    writeFileSync(
+      file,
+      `${imports}test('fails', async () => {\n${body}assertOutcome(outcome).toFinish()\n})\n`,
+    )
+    const { status, output } = run('--import', 'tsx', '--test', '--test-reporter', 'junit', file)
+    expect(output).toMatch(/<testcase name="fails"[\s\S]*<failure/)
+    expect(output).toMatch(shown)
+    expect(status).toBe(1)
+  })
 })
