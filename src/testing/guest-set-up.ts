@@ -1,7 +1,9 @@
 // The state that a test guest begins with: CPUID, special registers, MSRs.
 
+import type { VmCapabilityArguments } from '../core/capabilities/capability-arguments.js'
 import { KvmError } from '../core/errors.js'
 import type { Vcpu } from '../core/vcpu.js'
+import type { Vm } from '../core/vm.js'
 import { invalidArgValue, type KvmSregs } from '../uapi/index.js'
 import type { BitFields } from '../x86/bitfields.js'
 import { flagBits } from '../x86/bitfields.js'
@@ -37,8 +39,13 @@ export interface GuestOptions {
   cpuid?: Partial<Record<CpuidFeatureName, boolean>>
   /** MSRs to set, by name. */
   msrs?: Partial<Record<MsrName, bigint>>
-  /** Interrupt controllers in the kernel (none); HLT then waits for an interrupt. */
-  irqchip?: 'none' | 'kernel'
+  /**
+   * Interrupt controllers in the kernel (none): all of them, or the LAPICs alone. HLT then waits for an
+   * interrupt.
+   */
+  irqchip?: 'none' | 'kernel' | 'split'
+  /** Capabilities of the VM to enable, before there are vCPUs, with their arguments. */
+  capabilities?: Partial<VmCapabilityArguments>
   /** Bytes of RAM, at least 256 KiB. */
   memory?: number
   /** How many vCPUs there are (1); see {@link TestGuest.runAll}. */
@@ -62,6 +69,17 @@ function withFlags<D extends BitFields>(
     if (on !== undefined) result = on ? result | bit : result & ~bit
   }
   return result
+}
+
+/** Interrupt routes that a split chip keeps for its IOAPIC. */
+const IOAPIC_ROUTES = 24
+
+/** What a VM has before its vCPUs. */
+export function prepareVm(vm: Vm, { irqchip = 'none', capabilities = {} }: GuestOptions): void {
+  if (irqchip === 'kernel') vm.createIrqchip()
+  if (irqchip === 'split') vm.enableCap('KVM_CAP_SPLIT_IRQCHIP', { routes: IOAPIC_ROUTES })
+  for (const [name, args] of Object.entries(capabilities))
+    vm.enableCap(name as never, args as never)
 }
 
 /** What is a vCPU's own: its task, and in real mode where its stack's segment begins. */

@@ -8,14 +8,16 @@ import type { MissingHandler } from '../core/memory/userfault-options.js'
 import { GuestMemory } from '../core/memory.js'
 import type { Vcpu } from '../core/vcpu.js'
 import type { Vm } from '../core/vm.js'
-import type { KvmIrqchip, KvmRegs } from '../uapi/index.js'
+import type { KvmIrqchip } from '../uapi/index.js'
+import type { CpuidRegister } from '../x86/cpuid-feature-bits.js'
+import { MSR, type MsrName } from '../x86/msr.js'
 import { asm, type Source } from './assembler/asm.js'
 import type { Program } from './assembler/program.js'
 import { Channel } from './channel.js'
 import { CodeSpace } from './code-space.js'
 import { writeGate, writeTss } from './descriptors.js'
 import { imageOf } from './guest-image.js'
-import type { GuestOptions } from './guest-set-up.js'
+import { type GuestOptions, prepareVm } from './guest-set-up.js'
 import { loadImage } from './image-file.js'
 import * as layout from './layout.js'
 import { registerMatchers } from './matchers.js'
@@ -24,18 +26,9 @@ import type { Outcome } from './outcome.js'
 import { GuestPages } from './pages.js'
 import { runTogether } from './run-together.js'
 import { type GuestStatistics, StatisticsReader } from './statistics.js'
+import { type Started, type Step, stepThrough, stopAtEach, traced } from './stepping.js'
 import { type RunGuestOptions, TestCpu } from './test-cpu.js'
 import { TranslationCaches } from './translation-caches.js'
-
-/** One instruction of {@link TestGuest.step}. */
-export interface Step {
-  /** Linear address of the instruction. */
-  readonly rip: bigint
-  /** The statement of the source; undefined outside of it, as in a handler. */
-  readonly text: string | undefined
-  /** General registers behind it. */
-  readonly regs: KvmRegs
-}
 
 /**
  * A VM ready to run code in the mode that was asked for.
@@ -87,7 +80,7 @@ export class TestGuest extends Channel implements Disposable {
     this.kvm = Kvm.open()
     try {
       this.vm = this.kvm.createVm()
-      if (irqchip === 'kernel') this.vm.createIrqchip()
+      prepareVm(this.vm, options)
       this.memory = GuestMemory.create(ramEnd + (cpus - 1) * layout.CPU_SIZE)
       this.vm.mapMemory(this.memory)
       this.vcpus = Array.from({ length: cpus }, (_, id) => this.vm.createVcpu(id))
@@ -148,20 +141,9 @@ export class TestGuest extends Channel implements Disposable {
   }
 
   #runTraced(source: Source, options: RunGuestOptions, count: number): Outcome {
-    if (!canStep(this.options)) {
-      this.#begin(source, options)
-      return { ...this.#continue(options), trace: ['none: KVM does not step here'] }
-    }
-    const trace: string[] = []
-    const steps = this.step(source, options)
-    for (;;) {
-      const { done, value } = steps.next()
-      if (done) return { ...value, trace }
-      trace.push(
-        `${value.rip.toString(16).padStart(8, '0')}  ${value.text ?? '(not of the source)'}`,
-      )
-      if (trace.length > count) trace.shift()
-    }
+    if (canStep(this.options)) return traced(this.step(source, options), count)
+    this.#begin(source, options)
+    return { ...this.#continue(options), trace: ['none: KVM does not step here'] }
   }
 
   /**
@@ -215,22 +197,49 @@ export class TestGuest extends Channel implements Disposable {
    * @ioctl KVM_SET_GUEST_DEBUG
    * @capability KVM_CAP_SET_GUEST_DEBUG
    */
-  *step(source: Source, options: RunGuestOptions = {}): Generator<Step, Outcome, void> {
-    const { program, regs: registers } = this.#begin(source, options)
-    this.vcpu.debugGuest({ singleStep: true })
-    try {
-      for (let { rip } = this.vcpu.getRegs(); ; ) {
-        const outcome = this.#continue(options)
-        // The instruction that says so is none of the source.
-        if (outcome.kind === 'done') return outcome
-        const regs = registers.getRegs()
-        yield { rip, text: program!.sourceAt(rip), regs }
-        if (outcome.exit?.type !== 'debug') return outcome
-        rip = regs.rip
-      }
-    } finally {
-      this.vcpu.debugGuest()
-    }
+  step(source: Source, options: RunGuestOptions = {}): Generator<Step, Outcome, void> {
+    return stepThrough(this.#start(source, options))
+  }
+
+  /**
+   * Runs the code from one of these places to the next, up to four: labels or linear addresses. Gives
+   * what was found before each of them, and the outcome in the end.
+   *
+   * @ioctl KVM_SET_GUEST_DEBUG
+   * @capability KVM_CAP_SET_GUEST_DEBUG
+   */
+  stopAt(
+    places: readonly (string | bigint)[],
+    source: Source,
+    options: RunGuestOptions = {},
+  ): Generator<Step, Outcome, void> {
+    const started = this.#start(source, options)
+    const addresses = places.map((place) => {
+      const address = typeof place === 'string' ? started.program.symbols.get(place) : place
+      if (address === undefined) throw new RangeError(`there is no label "${place}"`)
+      return address
+    })
+    return stopAtEach(started, addresses)
+  }
+
+  #start(source: Source, options: RunGuestOptions): Started {
+    const { vcpu, regs, program } = this.#begin(source, options)
+    return { vcpu, regs, program: program!, go: () => this.#continue(options) }
+  }
+
+  /** What an MSR of the first vCPU holds. */
+  msr(name: MsrName): bigint {
+    return this.vcpu.getMsrs([MSR[name]])[0]!.data
+  }
+
+  /** What CPUID tells the guest's own code, which runs for it. */
+  cpuid(leaf: number, subleaf = 0): Record<CpuidRegister, number> {
+    const { kind, regs } = this.run(asm`cpuid`, {
+      regs: { rax: BigInt(leaf), rcx: BigInt(subleaf) },
+    })
+    if (kind !== 'done') throw new Error('CPUID does not come to its end')
+    const low = (value: bigint) => Number(value & 0xffff_ffffn)
+    return { eax: low(regs.rax), ebx: low(regs.rbx), ecx: low(regs.rcx), edx: low(regs.rdx) }
   }
 
   #begin(source: Source, options: RunGuestOptions): TestCpu {

@@ -2,6 +2,8 @@
 // the text for a failure.
 
 import type { KvmRegs, KvmSregs } from '../uapi/index.js'
+import { type Decoded, decodeBits } from '../x86/bitfields.js'
+import { RFLAGS } from '../x86/rflags.js'
 import { describeOutcome, type ExitFields, type Outcome, type Raised } from './outcome.js'
 
 /** Whether an expectation holds, and what to say if not (or, negated, if so). */
@@ -11,9 +13,10 @@ export interface MatchResult {
   readonly message: () => string
 }
 
-/** Registers at the end of a run, those that matter. */
+/** Registers and flags (`ZF: true`) at the end of a run, those that matter. */
 export type CpuState = Partial<KvmRegs> &
-  Partial<Pick<KvmSregs, 'cr0' | 'cr2' | 'cr3' | 'cr4' | 'cr8' | 'efer'>>
+  Partial<Pick<KvmSregs, 'cr0' | 'cr2' | 'cr3' | 'cr4' | 'cr8' | 'efer'>> &
+  Partial<Decoded<typeof RFLAGS>>
 
 function result(outcome: Outcome, pass: boolean, expected: string): MatchResult {
   return {
@@ -22,16 +25,24 @@ function result(outcome: Outcome, pass: boolean, expected: string): MatchResult 
   }
 }
 
-const hex = (value: unknown): string =>
+/** A value for people: numbers in hexadecimal. */
+export const shown = (value: unknown): string =>
   typeof value === 'bigint' || typeof value === 'number' ? `0x${value.toString(16)}` : String(value)
 
 /** Names and values of the fields that differ. */
 function differences(actual: object, expected: object): string[] {
   return Object.entries(expected).flatMap(([name, value]) => {
     const found = (actual as Record<string, unknown>)[name]
-    return Object.is(found, value) ? [] : [`${name} ${hex(value)} (it is ${hex(found)})`]
+    return Object.is(found, value) ? [] : [`${name} ${shown(value)} (it is ${shown(found)})`]
   })
 }
+
+/** All that {@link CpuState} can ask for. */
+export const stateOf = ({ sregs, regs }: Outcome) => ({
+  ...sregs,
+  ...regs,
+  ...decodeBits(RFLAGS, regs.rflags),
+})
 
 function checkOutcome(value: unknown): Outcome {
   const outcome = value as Outcome | null
@@ -54,8 +65,10 @@ export const matchers = {
     const { raised } = outcome
     const expected = { name, ...details }
     const pass = raised !== undefined && differences(raised, expected).length === 0
-    const shown = Object.entries(details).map(([field, value]) => `, ${field} ${hex(value)}`)
-    return result(outcome, pass, `the guest to raise ${name}${shown.join('')}`)
+    const fieldsShown = Object.entries(details).map(
+      ([field, value]) => `, ${field} ${shown(value)}`,
+    )
+    return result(outcome, pass, `the guest to raise ${name}${fieldsShown.join('')}`)
   },
 
   /** KVM came back with an exit of that type and those fields. */
@@ -67,8 +80,8 @@ export const matchers = {
     const outcome = checkOutcome(received)
     const { exit } = outcome
     const pass = exit?.type === type && differences(exit, fields).length === 0
-    const shown = Object.entries(fields).map(([field, value]) => ` ${field} ${hex(value)}`)
-    return result(outcome, pass, `the guest to end with the exit ${type}${shown.join(',')}`)
+    const fieldsShown = Object.entries(fields).map(([field, value]) => ` ${field} ${shown(value)}`)
+    return result(outcome, pass, `the guest to end with the exit ${type}${fieldsShown.join(',')}`)
   },
 
   /** KVM came back with these exits, in this order and no others; of each the fields that are named. */
@@ -84,7 +97,7 @@ export const matchers = {
   /** The guest executed HLT with those registers. */
   toHaltWith(received: unknown, state: CpuState = {}): MatchResult {
     const outcome = checkOutcome(received)
-    const wrong = differences({ ...outcome.sregs, ...outcome.regs }, state)
+    const wrong = differences(stateOf(outcome), state)
     const pass = outcome.exit?.type === 'hlt' && wrong.length === 0
     return result(outcome, pass, `the guest to halt with ${wrong.join(', ') || 'that state'}`)
   },
@@ -92,7 +105,7 @@ export const matchers = {
   /** However the run ended, the registers are those. */
   toMatchCpuState(received: unknown, state: CpuState): MatchResult {
     const outcome = checkOutcome(received)
-    const wrong = differences({ ...outcome.sregs, ...outcome.regs }, state)
+    const wrong = differences(stateOf(outcome), state)
     return result(outcome, wrong.length === 0, `${wrong.join(', ') || 'that state'}`)
   },
 }

@@ -95,7 +95,7 @@ export class TestCpu implements CallingCpu {
     this.#stack = BigInt(place.stack - stackBase)
     prepareVcpu(vcpu, mode, options, imageOf(mode, memory.size), { tr, stackBase })
     this.regs = vcpu.enableSyncRegs({ events: false })
-    const kernelIrqchip = options.irqchip === 'kernel'
+    const kernelIrqchip = (options.irqchip ?? 'none') !== 'none'
     this.#pristine = new Pristine(vcpu, { kernelIrqchip, ...(mode.protected && { tr }) })
     this.#start = this.#pristine.sregs
   }

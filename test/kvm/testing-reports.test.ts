@@ -120,3 +120,50 @@ test('where everything must be there, a requirement fails instead of skipping', 
   expect(requires({ skip }, 'cpu:lm')).toBe(true)
   expect(skip).not.toHaveBeenCalled()
 })
+describe('stops', () => {
+  test('come before the instructions at labels, each time', async (t) => {
+    requires(t, 'KVM_CAP_SET_GUEST_DEBUG')
+    using g = await guest()
+    const source = asm`mov ecx, 2; again: inc eax; dec ecx; jnz again; end: nop`
+    const stops = g.stopAt(['again', 'end'], source)
+    const seen = Array.from(stops, ({ text, regs }) => [text, regs.rcx])
+    expect(seen).toEqual([
+      ['inc eax', 2n],
+      ['inc eax', 1n],
+      ['nop', 0n],
+    ])
+    expect(g.run(source)).toFinish()
+  })
+
+  test('are refused at what is no label', async () => {
+    using g = await guest()
+    expect(() => g.stopAt(['nowhere'], asm`nop`)).toThrow('there is no label "nowhere"')
+  })
+})
+
+describe('the state of a guest', () => {
+  test('has flags by their names', async () => {
+    using g = await guest()
+    const outcome = g.run(asm`xor eax, eax; stc`)
+    expect(outcome).toMatchCpuState({ rax: 0n, ZF: true, CF: true, OF: false })
+    expect(() => expect(outcome).toMatchCpuState({ CF: false })).toThrow('CF false (it is true)')
+  })
+
+  test('has MSRs and the CPUID that its code sees', async () => {
+    using g = await guest({ msrs: { IA32_SYSENTER_CS: 0x77n }, mode: 'protected' })
+    expect(g.msr('IA32_SYSENTER_CS')).toBe(0x77n)
+    const leaf = g.vcpu.getCpuid2().find((entry) => entry.function === 0)!
+    expect(g.cpuid(0)).toEqual({ eax: leaf.eax, ebx: leaf.ebx, ecx: leaf.ecx, edx: leaf.edx })
+  })
+})
+
+test('a split irqchip and capabilities are there before the vCPUs', async (t) => {
+  requires(t, 'KVM_CAP_SPLIT_IRQCHIP', 'KVM_CAP_X86_USER_SPACE_MSR')
+  using g = await guest({
+    irqchip: 'split',
+    capabilities: { KVM_CAP_X86_USER_SPACE_MSR: { reasons: 2 } },
+  })
+  expect(g.run(asm`mov ecx, 0x12345; rdmsr`)).toExit('rdmsr', { index: 0x12345 })
+  g.reset()
+  expect(g.run(asm`nop`)).toFinish()
+})

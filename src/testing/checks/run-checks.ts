@@ -1,6 +1,7 @@
 // Runs the checks on the present machine and says of each what was expected and what was found.
 
 import { TestGuest } from '../guest.js'
+import { shown, stateOf } from '../matchers.js'
 import type { Outcome } from '../outcome.js'
 import { missing } from '../requires.js'
 import { arithmetic } from './arithmetic.js'
@@ -74,9 +75,9 @@ function compare(expect: Expectation, outcome: Outcome): { expected: string; fou
     note(`at ${hex(place)}`, `at ${hex(raised.rip)}`)
   }
   if (expect.values) note(`values ${list(expect.values)}`, `values ${list(outcome.values)}`)
+  const state: Record<string, unknown> = stateOf(outcome)
   for (const [name, value] of Object.entries(expect.state ?? {})) {
-    const seen = { ...outcome.sregs, ...outcome.regs }[name as keyof typeof expect.state] as bigint
-    note(`${name} ${hex(value)}`, `${name} ${hex(seen)}`)
+    note(`${name} ${shown(value)}`, `${name} ${shown(state[name])}`)
   }
   return { expected: expected.join(', '), found: found.join(', ') }
 }
