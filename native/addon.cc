@@ -9,6 +9,7 @@
 #include "eventfd_watch.h"
 #include "exit_table_api.h"
 #include "memory_api.h"
+#include "net_api.h"
 #include "thread_api.h"
 #include "userfault_api.h"
 #include "vcpu_api.h"
@@ -178,6 +179,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   add_userfault_functions(env, exports);
   add_vcpu_functions(env, exports);
   add_eventfd_functions(env, exports);
+  add_net_functions(env, exports);
   add("regionBuffer", region_buffer);
   add("runPage", run_page);
   add("close", close);

@@ -133,6 +133,7 @@ enum class Kind : uint8_t {
   kUserfault,
   kGuestRam,
   kVirtqueue,
+  kNetWorker,
   kDisk,
   kBlockWorker
 };

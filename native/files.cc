@@ -21,6 +21,8 @@ Ref<PlainFile> PlainFile::eventfd(uint32_t initial, bool semaphore) {
   return adopt(::eventfd(initial, EFD_CLOEXEC | EFD_NONBLOCK | (semaphore ? EFD_SEMAPHORE : 0)));
 }
 
+Ref<PlainFile> PlainFile::duplicate(int fd) { return adopt(::fcntl(fd, F_DUPFD_CLOEXEC, 0)); }
+
 Result PlainFile::stats(File& of, Ref<PlainFile>* out) {
   Use use(of);
   if (use.error()) return use.error();

@@ -10,6 +10,8 @@ class PlainFile final : public File {
   // Both null with errno set when the kernel refuses.
   static Ref<PlainFile> open(const char* path, bool writable);
   static Ref<PlainFile> eventfd(uint32_t initial, bool semaphore);
+  // A descriptor of our own for what the process has open there.
+  static Ref<PlainFile> duplicate(int fd);
   // KVM_GET_STATS_FD of a VM or vCPU; an error, or 0 with `out` set.
   static Result stats(File& of, Ref<PlainFile>* out);
 

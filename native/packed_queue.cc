@@ -79,9 +79,21 @@ void PackedQueue::put(const Used& used) {
   write_once<uint16_t>(at + 12, used.id);
   uint16_t flags = used_.wrap ? kAvailable | kUsed : 0;
   if (used.written != 0) flags |= kWrite;
-  store_release<uint16_t>(at + kFlags, flags);
+  // The driver goes through the ring in order: without the first it sees none.
+  if (held_ && first_held_ == nullptr) {
+    first_held_ = at + kFlags;
+    first_flags_ = flags;
+  } else {
+    store_release<uint16_t>(at + kFlags, flags);
+  }
   used_.advance(used.slots, setup_.size);
   moved_ += used.slots;
+}
+
+void PackedQueue::show() {
+  held_ = false;
+  if (first_held_ != nullptr) store_release<uint16_t>(first_held_, first_flags_);
+  first_held_ = nullptr;
 }
 
 bool PackedQueue::needs_interrupt() {

@@ -9,6 +9,7 @@ class PackedQueue final : public Virtqueue {
  public:
   static std::unique_ptr<Virtqueue> create(const Ref<GuestRam>& ram, const QueueSetup& setup);
 
+  void show() override;
   bool needs_interrupt() override;
   bool enable_notifications() override;
   void disable_notifications() override;
@@ -37,6 +38,8 @@ class PackedQueue final : public Virtqueue {
 
   Place next_;
   Place used_;
+  uint8_t* first_held_ = nullptr;  // flags of the first descriptor put since hold()
+  uint16_t first_flags_ = 0;
   uint32_t moved_ = 0;  // slots given back since the last needs_interrupt()
 };
 

@@ -17,6 +17,7 @@ class RateLimit {
 
   // With full buckets.
   void set(Rate bytes, Rate operations, int64_t now_ns);
+  bool limits() const { return limited_.load(std::memory_order_acquire); }
   // How long until the next operation may begin: 0 when now.
   int64_t wait_ns(int64_t now_ns);
   void charge(uint64_t bytes);

@@ -74,6 +74,11 @@ void SplitQueue::put(const Used& used) {
   write_once<uint32_t>(at, used.id);
   write_once<uint32_t>(at + 4, used.written);
   used_++;
+  if (!held_) show();
+}
+
+void SplitQueue::show() {
+  held_ = false;
   store_release<uint16_t>(device_ + kIndex, used_);
 }
 

@@ -9,6 +9,7 @@ class SplitQueue final : public Virtqueue {
  public:
   static std::unique_ptr<Virtqueue> create(const Ref<GuestRam>& ram, const QueueSetup& setup);
 
+  void show() override;
   bool needs_interrupt() override;
   bool enable_notifications() override;
   void disable_notifications() override;

@@ -56,6 +56,9 @@ class Virtqueue {
   // Gives a buffer back, after so many bytes were written to its start. With VIRTIO_F_IN_ORDER the
   // driver sees it when all that were popped before are back.
   void push(const Chain& chain, uint32_t written);
+  // From here to show(), the driver sees nothing of what is pushed, and then all of it at once.
+  void hold() { held_ = true; }
+  virtual void show() = 0;
   // Whether the driver wants an interrupt for what was pushed since the last call.
   virtual bool needs_interrupt() = 0;
   // Asks the driver for a notification of the next buffer. True when there is one already, and so
@@ -98,6 +101,7 @@ class Virtqueue {
   uint8_t* descriptors_ = nullptr;
   uint8_t* driver_ = nullptr;
   uint8_t* device_ = nullptr;
+  bool held_ = false;
 
  private:
   struct Out {

@@ -194,7 +194,49 @@ interface BlockNative {
   blockWorkerState(worker: Handle): [state: number, usesRing: number]
 }
 
-interface Native extends MemoryNative, UserfaultNative, VirtqueueNative, BlockNative {
+/** One direction's queue of a network device (native/net_worker.h). Limits of 0 a second are none. */
+export type NetQueueArguments = [
+  ...setup: QueueArguments,
+  kick: Handle,
+  call: Handle,
+  bytesPerSecond: number,
+  bytesBurst: number,
+  framesPerSecond: number,
+  framesBurst: number,
+]
+
+/** What a network device's thread says (native/net_worker.h): bits. */
+export const NET_BROKEN = 1
+export const NET_GONE = 2
+export const NET_ENDED = 4
+export const NET_PAUSED = 8
+
+/** Functions of TAPs and of the threads that serve them. Results below zero are -errno. */
+interface NetNative {
+  /** ioctl(2) of a TAP's file: what the request points to, or its argument in four bytes. */
+  tapRequest(file: Handle, request: number, data: Uint8Array): number
+  interfaceMtu(name: string): number
+  duplicateFile(fd: number): Handle | number
+  startNetWorker(
+    ram: Handle,
+    tap: Handle,
+    bell: Handle,
+    mergeable: 0 | 1,
+    linkUp: 0 | 1,
+    ...queues: [...receive: NetQueueArguments, ...transmit: NetQueueArguments]
+  ): Handle | number
+  netWorkerState(worker: Handle): number
+  /** Frames, bytes and frames thrown away, to the guest and from it. */
+  netWorkerCounts(worker: Handle): number[]
+  setNetWorkerLink(worker: Handle, up: 0 | 1): void
+  pauseNetWorker(worker: Handle, on: 0 | 1): void
+  /** It says by its state when it has ended. */
+  stopNetWorker(worker: Handle): void
+  /** After that. */
+  forgetNetWorker(worker: Handle): void
+}
+
+interface Native extends MemoryNative, UserfaultNative, VirtqueueNative, BlockNative, NetNative {
   readonly scratch: ArrayBuffer
   openSystem(path: string): FileHandle | number
   createVm(system: FileHandle, type: number): VmHandle | number

@@ -162,6 +162,7 @@ export type {
   XenSharedInfo,
 } from './core/vm/vm-xen.js'
 export { Vm } from './core/vm.js'
+export { Tap, TapNet, type TapNetOptions, type TapOptions, TUN_F } from './io/index.js'
 export {
   type DiskLimit,
   type DiskStatistics,

@@ -66,10 +66,18 @@ export { FrameCapture } from './net/frame-capture.js'
 export { FrameChannel, FrameChannelError, type FrameChannelOptions } from './net/frame-channel.js'
 export { encodeFrame, FrameDecoder } from './net/frame-stream.js'
 export type { NetBackend, NetPort } from './net/net-backend.js'
+export {
+  type NetRateLimits,
+  type NetStatistics,
+  NetworkDevice,
+  type NetworkDeviceOptions,
+} from './net/network-device.js'
 export { pcapHeader, pcapRecord } from './net/pcap.js'
 export { ReceiveFilter, type ReceiveMode } from './net/receive-filter.js'
+export { VirtioNet } from './net/virtio-net.js'
 export { controlCommand, type NetControls } from './net/virtio-net-control.js'
 export {
+  GUEST_OFFLOADS,
   VIRTIO_NET_CONFIG,
   VIRTIO_NET_CTRL,
   VIRTIO_NET_F,

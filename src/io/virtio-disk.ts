@@ -4,7 +4,6 @@
 import { type Binding, BLOCK_WORKER, binding, type Handle, KIND_FILE } from '../binding.js'
 import { closedError, type KvmErrorDetails, kvmError } from '../core/errors.js'
 import { EventFd } from '../core/interrupts/event-fd.js'
-import { GuestMemory } from '../core/memory.js'
 import { filePath, integer, invalidArgType, object } from '../core/validate.js'
 import {
   type BlockDeviceOptions,
@@ -15,6 +14,7 @@ import {
   type VirtioContext,
   VirtqueueError,
 } from '../devices/index.js'
+import { nativeRam } from './native-ram.js'
 
 /** Options of {@link VirtioDisk.open}. What the geometry does not say is asked of the kernel. */
 export interface VirtioDiskOptions extends BlockDeviceOptions {
@@ -200,7 +200,7 @@ export class VirtioDisk extends VirtioBlockDevice {
     const bell = EventFd.create()
     this.#bell = bell
     bell.onSignal(() => this.#onBell()).unref()
-    const ram = this.#guestRam(context)
+    const ram = nativeRam(context.memory)
     try {
       for (const index of this.queueSizes.keys()) {
         const setup = context.handOver(index)
@@ -210,16 +210,6 @@ export class VirtioDisk extends VirtioBlockDevice {
       // The workers have it now.
       this.#native.close(ram)
     }
-  }
-
-  #guestRam({ memory }: VirtioContext): Handle {
-    const { regions } = GuestMemory.check(memory, 'memory')
-    const ram = this.#native.createGuestRam(
-      regions.map(({ handle }) => handle),
-      regions.map(({ gpa }) => gpa),
-    )
-    if (typeof ram === 'number') throw kvmError(ram, {})
-    return ram
   }
 
   #startWorker(ram: Handle, setup: QueueSetup, features: bigint): Handle {

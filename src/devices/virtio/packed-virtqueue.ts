@@ -53,6 +53,8 @@ export class PackedVirtqueue extends RingQueue {
   readonly #used = new RingPosition()
   /** Places used since the driver was last thought of. */
   #unsignaled = 0
+  /** The first descriptor that is put next, or was put, and is not shown yet. */
+  #held: 'next' | { at: number; flags: number } | undefined
 
   /** @throws VirtqueueError when the ring is not where a ring can be */
   constructor(memory: DeviceMemory, layout: QueueLayout) {
@@ -123,10 +125,23 @@ export class PackedVirtqueue extends RingQueue {
     this.#words[offset * DESCRIPTOR_WORDS + 2] = written
     this.#halves[at + ID] = id
     const round = wrap ? DESC.avail | DESC.used : 0
+    const flags = round | (written > 0 ? DESC.write : 0)
+    // The driver goes through the ring in order: without the first it sees none.
+    if (this.#held === 'next') this.#held = { at: at + DESC_FLAGS, flags }
     // ORDER: the flags, which give the descriptor to the driver, last.
-    Atomics.store(this.#halves, at + DESC_FLAGS, round | (written > 0 ? DESC.write : 0))
+    else Atomics.store(this.#halves, at + DESC_FLAGS, flags)
     this.#used.advance(slots, this.size)
     this.#unsignaled += slots
+  }
+
+  protected holdUsed(): void {
+    this.#held = 'next'
+  }
+
+  protected showUsed(): void {
+    const held = this.#held
+    this.#held = undefined
+    if (typeof held === 'object') Atomics.store(this.#halves, held.at, held.flags)
   }
 
   needsInterrupt(): boolean {

@@ -33,6 +33,7 @@ export class SplitVirtqueue extends RingQueue {
   /** The next entry of the available ring; free-running, as all three, modulo 2^16. */
   #nextAvail = 0
   #nextUsed = 0
+  #held = false
   /** Where {@link nextUsed} was when the driver was last thought of. */
   #signaled = 0
 
@@ -100,7 +101,16 @@ export class SplitVirtqueue extends RingQueue {
     this.#usedElements[at] = id
     this.#usedElements[at + 1] = written
     this.#nextUsed = (this.#nextUsed + 1) & 0xffff
-    // ORDER: the entry before the index that says it is there.
+    if (!this.#held) this.showUsed()
+  }
+
+  protected holdUsed(): void {
+    this.#held = true
+  }
+
+  protected showUsed(): void {
+    this.#held = false
+    // ORDER: the entries before the index that says they are there.
     Atomics.store(this.#used, IDX, this.#nextUsed)
   }
 

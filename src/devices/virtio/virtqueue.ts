@@ -52,6 +52,8 @@ export interface Virtqueue {
    * @throws RangeError `ERR_OUT_OF_RANGE` for more bytes than the chain has, or a chain that is not out
    */
   push(chain: DescriptorChain, written: number): void
+  /** Gives several chains back, which the driver then sees all at once: `written` bytes of each. */
+  pushAll(chains: readonly DescriptorChain[], written: readonly number[]): void
   /** Whether the driver wants to hear of what was pushed since the last call. */
   needsInterrupt(): boolean
   /** Asks the driver for a notification of what comes. @returns Whether something has come already. */
@@ -127,6 +129,17 @@ export abstract class RingQueue implements Virtqueue, ChainOwner {
     }
   }
 
+  pushAll(chains: readonly DescriptorChain[], written: readonly number[]): void {
+    this.holdUsed()
+    try {
+      chains.forEach((chain, i) => {
+        this.push(chain, written[i]!)
+      })
+    } finally {
+      if (!this.#closed) this.showUsed()
+    }
+  }
+
   #show(chain: DescriptorChain, written: number): void {
     this.#out.delete(chain)
     this.#slotsOut -= chain.slots
@@ -143,6 +156,10 @@ export abstract class RingQueue implements Virtqueue, ChainOwner {
   protected abstract take(): ChainParts | undefined
   /** Writes to where the driver finds what is used. */
   protected abstract putUsed(chain: ChainParts, written: number): void
+  /** Lets the driver see nothing of what is put, until {@link showUsed}. */
+  protected abstract holdUsed(): void
+  /** Lets the driver see what was put. */
+  protected abstract showUsed(): void
 
   /** Takes the descriptors of one chain. */
   protected builder(): ChainBuilder {

@@ -1,0 +1,45 @@
+// What the two directions of a network device's queue pair share.
+#pragma once
+
+#include <time.h>
+
+#include <atomic>
+#include <cstdint>
+
+#include "rate_limit.h"
+
+namespace node_kvm {
+
+// struct virtio_net_hdr_mrg_rxbuf, before each frame.
+constexpr size_t kNetHeaderSize = 12;
+constexpr size_t kNetHeaderBuffers = 10;  // where it says how many buffers a frame has
+// An IP packet of 64 KiB with its Ethernet header, a VLAN tag and the above.
+constexpr size_t kMostFrameBytes = 65535 + 18 + kNetHeaderSize;
+
+inline int64_t monotonic_ns() {
+  timespec now{};
+  ::clock_gettime(CLOCK_MONOTONIC, &now);
+  return int64_t{now.tv_sec} * 1000000000 + now.tv_nsec;
+}
+
+// Read by other threads at any time.
+struct NetCounts {
+  std::atomic<uint64_t> frames{0};
+  std::atomic<uint64_t> bytes{0};
+  std::atomic<uint64_t> dropped{0};
+
+  void passed(size_t size) {
+    frames.store(frames.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+    bytes.store(bytes.load(std::memory_order_relaxed) + size, std::memory_order_relaxed);
+  }
+  void drop() {
+    dropped.store(dropped.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+  }
+};
+
+// Nanoseconds until a frame may pass; 0: now.
+inline int64_t wait_ns(RateLimit& limit) {
+  return limit.limits() ? limit.wait_ns(monotonic_ns()) : 0;
+}
+
+}  // namespace node_kvm
