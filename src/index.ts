@@ -162,7 +162,17 @@ export type {
   XenSharedInfo,
 } from './core/vm/vm-xen.js'
 export { Vm } from './core/vm.js'
-export { Tap, TapNet, type TapNetOptions, type TapOptions, TUN_F } from './io/index.js'
+export {
+  type DatagramAddress,
+  DatagramBackend,
+  type StreamAddress,
+  StreamBackend,
+  Tap,
+  TapNet,
+  type TapNetOptions,
+  type TapOptions,
+  TUN_F,
+} from './io/index.js'
 export {
   type DiskLimit,
   type DiskStatistics,

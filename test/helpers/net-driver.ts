@@ -180,15 +180,16 @@ export class NetDriver {
     wanted: (frame: Uint8Array) => boolean = () => true,
     pair = 0,
   ): Promise<{ header: Uint8Array; frame: Uint8Array }> {
-    let found: ReturnType<NetDriver['take']>
-    await this.#puppet.until('a frame', () => {
-      for (found = this.take(pair); found !== undefined; found = this.take(pair)) {
-        if (wanted(found.frame)) return true
-      }
-      return false
-    })
-    await this.#kick(2 * pair)
-    return found!
+    for (;;) {
+      let found: ReturnType<NetDriver['take']>
+      await this.#puppet.until('a frame', () => {
+        found = this.take(pair)
+        return found !== undefined
+      })
+      // The buffers that are available again may be what the next frame waits for.
+      await this.#kick(2 * pair)
+      if (wanted(found!.frame)) return found!
+    }
   }
 
   /** Tells the device of buffers that were made available again. */

@@ -4,12 +4,15 @@
 import type { Socket } from 'node:dgram'
 import { once } from 'node:events'
 import { openSync } from 'node:fs'
-import { beforeEach, expect, test } from 'vitest'
+import { beforeEach, expect, test, vi } from 'vitest'
 import { VIRTIO_F, VIRTIO_NET_CTRL, VIRTIO_NET_F } from '../../src/devices/index.js'
 import { Tap, TapNet, type TapNetOptions } from '../../src/io/index.js'
 import { NetDriver, type NetDriverOptions, RING_FEATURES } from '../helpers/net-driver.js'
 import { Puppet } from '../helpers/puppet.js'
 import { noTapReason, TapInterface, udpPayload } from '../helpers/tap-interface.js'
+
+// Each step of the driver is a step of a guest that may be interpreted.
+vi.setConfig({ testTimeout: 90_000 })
 
 const { MRG_RXBUF, CTRL_VQ, CSUM, GUEST_CSUM, GUEST_TSO4, HOST_USO, MQ, MTU, STATUS } = VIRTIO_NET_F
 const PACKED = RING_FEATURES | VIRTIO_F.ringPacked

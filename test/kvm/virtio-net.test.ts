@@ -1,7 +1,7 @@
 // A guest's driver and the network device whose frames go through JavaScript.
 
 import { setTimeout } from 'node:timers/promises'
-import { expect, test } from 'vitest'
+import { expect, test, vi } from 'vitest'
 import {
   EthernetSwitch,
   FrameChannel,
@@ -14,6 +14,9 @@ import {
 import { frameOf, macOf } from '../helpers/frames.js'
 import { NetDriver, type NetDriverOptions, RING_FEATURES } from '../helpers/net-driver.js'
 import { Puppet } from '../helpers/puppet.js'
+
+// Each step of the driver is a step of a guest that may be interpreted.
+vi.setConfig({ testTimeout: 90_000 })
 
 const { MRG_RXBUF, CTRL_VQ, CTRL_RX, MQ, STATUS, GUEST_ANNOUNCE, CTRL_MAC_ADDR } = VIRTIO_NET_F
 const PACKED = RING_FEATURES | VIRTIO_F.ringPacked
