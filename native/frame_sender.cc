@@ -58,7 +58,7 @@ FrameSender::Outcome FrameSender::send() {
     return Outcome::kMore;
   }
   if (errno == EAGAIN) return Outcome::kBlocked;
-  if (errno == EBADFD || errno == ENOLINK) return Outcome::kGone;
+  if (errno == EBADFD) return Outcome::kGone;
   counts_->drop();
   return Outcome::kMore;
 }

@@ -16,6 +16,7 @@ export interface MachineArguments {
   memory?: string
   cpus?: string
   device?: string[]
+  net?: string[]
   config?: string
 }
 
@@ -38,7 +39,11 @@ export function machineOptions(
     ...(args.memory === undefined ? {} : { memory: args.memory }),
     ...(args.cpus === undefined ? {} : { cpus: Number(args.cpus) }),
     boot,
-    devices: [...(config.devices ?? []), ...(args.device ?? []).map(deviceArgument)],
+    devices: [
+      ...(config.devices ?? []),
+      ...(args.device ?? []).map(deviceArgument),
+      ...(args.net ?? []).map((text) => deviceArgument(`net,${text}`)),
+    ],
   }
 }
 

@@ -28,6 +28,9 @@ Boots a kernel in this process, the terminal on its first serial port.
                         a virtio device; may be repeated. Each can have
                         transport=pci|mmio, slot=N, packed, inOrder. Kinds:
 ${deviceUsage()}
+      --net KIND=...    a network card; may be repeated: tap=NAME, passt=SOCKET,
+                        stream=PATH or HOST:PORT, dgram=HOST:PORT,local=HOST:PORT;
+                        with ,queues=N ,mac=ADDRESS ,mtu=BYTES
       --config FILE     take all this from a JSON file; other options count before it
       --dry-run         load the images, say what goes where, and do not run
       --debug-port      copy what the guest writes to port 0x402 to standard error
@@ -55,6 +58,7 @@ export async function run(args: string[]): Promise<number> {
       memory: { type: 'string', short: 'm' },
       cpus: { type: 'string' },
       device: { type: 'string', multiple: true },
+      net: { type: 'string', multiple: true },
       config: { type: 'string' },
       'dry-run': { type: 'boolean' },
       'debug-port': { type: 'boolean' },

@@ -211,21 +211,9 @@ export class Tap implements Disposable {
 /** The file of the macvtap of this name, if there is one. */
 function macvtapPath(name: string): string | undefined {
   const folder = join('/sys/class/net', name)
-  if (!existsSync(join(folder, 'macvtap'))) {
-    const index = readIndex(folder)
-    return index !== undefined && existsSync(join(folder, `tap${index}`))
-      ? `/dev/tap${index}`
-      : undefined
-  }
-  return `/dev/tap${readIndex(folder)}`
-}
-
-function readIndex(folder: string): number | undefined {
-  try {
-    return Number(readFileSync(join(folder, 'ifindex'), 'latin1'))
-  } catch {
-    return undefined
-  }
+  if (!existsSync(folder)) return undefined
+  const file = `tap${Number(readFileSync(join(folder, 'ifindex'), 'latin1'))}`
+  return existsSync(join(folder, file)) ? `/dev/${file}` : undefined
 }
 
 function attach(native: Binding, handle: Handle, name: string, multi: boolean): void {

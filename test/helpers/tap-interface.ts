@@ -12,9 +12,9 @@ function ip(...args: string[]): void {
 }
 
 /** Why there can be no TAP here, if so: for skips. */
-export function noTapReason(): string | undefined {
+export function noTapReason(options?: { macvtap: boolean }): string | undefined {
   try {
-    using tap = new TapInterface()
+    using tap = new TapInterface(options)
     return tap.name === '' ? 'no name' : undefined
   } catch (error) {
     return `no TAP: ${(error as Error).message.trim()}`
@@ -29,28 +29,46 @@ export class TapInterface implements Disposable {
   /** Address of the guest, whose hardware address is `macOf(1)`. */
   readonly guest: string
 
-  constructor({ multiQueue = false, mtu = 1500 }: { multiQueue?: boolean; mtu?: number } = {}) {
+  /** The interface that has the host's address. */
+  readonly #hostSide: string
+
+  constructor({
+    multiQueue = false,
+    mtu = 1500,
+    macvtap = false,
+  }: { multiQueue?: boolean; mtu?: number; macvtap?: boolean } = {}) {
     made++
     this.name = `kvm${process.pid % 100000}t${made}`
     const network = `10.${100 + (process.pid % 100)}.${made}`
     this.host = `${network}.1`
     this.guest = `${network}.2`
-    ip('tuntap', 'add', 'dev', this.name, 'mode', 'tap', ...(multiQueue ? ['multi_queue'] : []))
+    this.#hostSide = macvtap ? `${this.name}b` : this.name
+    const mac = Array.from(macOf(1), (byte) => byte.toString(16)).join(':')
+    if (macvtap) this.#addMacvtap(mac)
+    else ip('tuntap', 'add', this.name, 'mode', 'tap', ...(multiQueue ? ['multi_queue'] : []))
     try {
-      const mac = Array.from(macOf(1), (byte) => byte.toString(16)).join(':')
-      ip('link', 'set', this.name, 'mtu', String(mtu), 'up')
-      ip('addr', 'add', `${this.host}/24`, 'dev', this.name)
-      ip('neigh', 'add', this.guest, 'lladdr', mac, 'dev', this.name, 'nud', 'permanent')
+      ip('link', 'set', this.#hostSide, 'mtu', String(mtu), 'up')
+      ip('addr', 'add', `${this.host}/24`, 'dev', this.#hostSide)
+      ip('neigh', 'add', this.guest, 'lladdr', mac, 'dev', this.#hostSide, 'nud', 'permanent')
     } catch (error) {
       this.remove()
       throw error
     }
   }
 
+  /** A macvtap above one end of a cable, at whose other end the host is. */
+  #addMacvtap(mac: string): void {
+    const lower = `${this.name}a`
+    ip('link', 'add', lower, 'type', 'veth', 'peer', 'name', this.#hostSide)
+    ip('link', 'set', lower, 'up')
+    ip('link', 'add', 'link', lower, 'name', this.name, 'type', 'macvtap', 'mode', 'bridge')
+    ip('link', 'set', this.name, 'address', mac, 'up')
+  }
+
   /** The interface is gone, whoever has it open. */
   remove(): void {
     try {
-      ip('link', 'del', this.name)
+      ip('link', 'del', this.#hostSide)
     } catch {
       // It is gone already.
     }
@@ -97,7 +115,7 @@ export class TapInterface implements Disposable {
   }
 
   #hostMac(): number[] {
-    const text = execFileSync('ip', ['-o', 'link', 'show', this.name], { encoding: 'utf8' })
+    const text = execFileSync('ip', ['-o', 'link', 'show', this.#hostSide], { encoding: 'utf8' })
     const mac = /link\/ether ([\da-f:]+)/.exec(text)?.[1] ?? ''
     return mac.split(':').map((byte) => Number.parseInt(byte, 16))
   }

@@ -33,6 +33,7 @@ async function setUp({
   multiQueue?: boolean
   mtu?: number
   queues?: number
+  macvtap?: boolean
 } = {}) {
   const undo: (() => unknown)[] = []
   const dispose = async () => {
@@ -43,10 +44,10 @@ async function setUp({
     undo.push(() => tap.remove())
     const socket = await tap.socket()
     undo.push(() => socket.close())
-    const mac = '52:54:00:00:00:01'
+    const mac = tapOptions.macvtap ? {} : { mac: '52:54:00:00:00:01' }
     const opened = Tap.open(tap.name, { queues: tapOptions.queues ?? 1 })
     undo.push(() => opened.close())
-    const device = new TapNet(opened, { mac, ...deviceOptions })
+    const device = new TapNet(opened, { ...mac, ...deviceOptions })
     const puppet = await Puppet.start({ devices: [{ device, packed: true, inOrder: true }] })
     undo.push(() => puppet.machine.close())
     const net = await NetDriver.start(puppet, netOptions)
@@ -106,6 +107,23 @@ test.each([
     all.socket.send(payload, 7777, all.tap.guest)
     const { header, frame } = await all.net.receive(hasPayload(payload))
     expect(header[10]).toBe(Math.ceil((frame.length + 12) / 700))
+  }
+})
+
+test('a macvtap, whose address is the guest’s', async (context) => {
+  const reason = noTapReason({ macvtap: true })
+  if (reason !== undefined) context.skip(reason)
+  await using all = await setUp({ macvtap: true, net: { features: PACKED | MRG_RXBUF | CSUM } })
+  const { tap, socket, net, device } = all
+  expect(device.mac).toBe('52:54:00:00:00:01')
+  for (let i = 0; i < 10; i++) {
+    const there = bytesOf(50 + i, i)
+    const arrival = messageOf(socket)
+    await net.send(tap.datagram(there, socket.address().port))
+    expect(await arrival).toEqual(there)
+    const back = bytesOf(1000 + i, i)
+    socket.send(back, 7777, tap.guest)
+    await net.receive(hasPayload(back))
   }
 })
 
