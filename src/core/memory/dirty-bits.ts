@@ -13,14 +13,6 @@ export function setBit(words: Int32Array, page: number): void {
   words[page >>> 5]! |= 1 << (page & 31)
 }
 
-/**
- * Sets bits of one word. Does nothing without a bitmap, nor behind its end: such a page is one of a slot
- * that had this number before.
- */
-export function setBits(words: Int32Array | undefined, at: number, bits: number): void {
-  if (words !== undefined && at < words.length) words[at]! |= bits
-}
-
 /** How many zeros are below the lowest bit of a word that has one. */
 const trailingZeros = (word: number) => 31 - Math.clz32(word & -word)
 
@@ -86,28 +78,32 @@ export class RangeJoiner {
     const gpa = this.#gpa + at * 32 * PAGE
     const each = this.#each
     let rest = words[at]!
-    if (this.#open >= 0) {
-      const ones = trailingZeros(~rest)
-      words[at]! &= -1 << ones
-      rest &= -1 << ones
-      this.end(at * 32 + ones)
-    }
     let pages = 0
-    while (rest !== 0) {
-      // The sum carries through the lowest run of ones, and out of a word that ends with it.
-      const lowest = rest & -rest
-      const others = rest & (rest + lowest)
-      const run = rest ^ others
-      const first = 31 - Math.clz32(lowest)
-      rest = others
-      words[at]! &= ~run
-      if (run < 0) {
-        this.#open = at * 32 + first
-        break
+    words[at] = 0
+    try {
+      if (this.#open >= 0) {
+        const ones = trailingZeros(~rest)
+        rest &= -1 << ones
+        this.end(at * 32 + ones)
       }
-      const count = 32 - Math.clz32(run) - first
-      pages += count
-      each(gpa + first * PAGE, count * PAGE)
+      while (rest !== 0) {
+        const lowest = rest & -rest
+        const first = 31 - Math.clz32(lowest)
+        // The sum carries through the lowest run of ones, and out of a word that ends with it.
+        const others = rest & (rest + lowest)
+        const run = rest ^ others
+        rest = others
+        if (run < 0) {
+          this.#open = at * 32 + first
+          break
+        }
+        const count = 32 - Math.clz32(run) - first
+        pages += count
+        each(gpa + first * PAGE, count * PAGE)
+      }
+    } catch (error) {
+      words[at]! |= rest
+      throw error
     }
     this.pages += pages
   }

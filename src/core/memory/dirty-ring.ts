@@ -12,7 +12,7 @@ import { closedError, KvmError, kvmError } from '../errors.js'
 import { callback } from '../validate.js'
 import { Vcpu } from '../vcpu.js'
 import { type DirtyRings, dirtyRingsOf } from '../vm/vm-file.js'
-import { setBits } from './dirty-bits.js'
+import { setBit } from './dirty-bits.js'
 
 const rings = new WeakMap<Vcpu, DirtyRing>()
 /** An entry in 32-bit words: flags, slot, page (low, high). */
@@ -132,28 +132,20 @@ export class DirtyRing {
     let at = this.#next * ENTRY
     let slot = -1
     let bits: Int32Array | undefined
-    // Neighbours come together: their bits are collected here, and go to the bitmap at once.
-    let word = 0
-    let set = 0
     for (let i = 0; i < count; i++) {
-      const page = words[at + 2]!
-      if (words[at + 1] !== slot || page >>> 5 !== word) {
-        setBits(bits, word, set)
-        set = 0
-        word = page >>> 5
-        if (words[at + 1] !== slot) {
-          slot = words[at + 1]!
-          bits = wordsOf(slot >>> 0)
-        }
+      if (words[at + 1] !== slot) {
+        slot = words[at + 1]!
+        bits = wordsOf(slot >>> 0)
       }
-      if (words[at + 3] === 0) set |= 1 << (page & 31)
+      // A page beyond the bitmap, where setting a bit does nothing, is one of a slot that had this
+      // number before.
+      if (bits !== undefined && words[at + 3] === 0) setBit(bits, words[at + 2]!)
       // ORDER: x86 keeps a store behind the loads before it, and the kernel looks at the flags in the
       // ioctl that follows.
       words[at] = KVM_DIRTY_GFN_F_RESET
       at += ENTRY
       if (at === words.length) at = 0
     }
-    setBits(bits, word, set)
     this.#next = at / ENTRY
     this.#noteTaken(count)
     return count
