@@ -124,6 +124,16 @@ function toLines({ status, mode, ring, name, expected, found, source }: CheckRes
   )
 }
 
+/** Who executes what, such as `native: long 3`. */
+function engineLines(results: readonly CheckResult[]): string[] {
+  const engines = new Map<string, Set<string>>()
+  for (const { engine, mode, ring } of results) {
+    if (engine === undefined) continue
+    engines.set(engine, (engines.get(engine) ?? new Set()).add(`${mode} ${ring}`))
+  }
+  return Array.from(engines, ([engine, places]) => `${engine}: ${[...places].join(', ')}`)
+}
+
 function summary(results: readonly CheckResult[]): string {
   const count = (status: CheckResult['status']) =>
     results.filter((result) => result.status === status).length
@@ -131,6 +141,7 @@ function summary(results: readonly CheckResult[]): string {
     results.filter(({ status }) => status === 'not here').map(({ found }) => found),
   )
   return [
+    ...engineLines(results),
     `${count('as expected')} as expected, ${count('deviates')} deviate, ${count('not here')} not here`,
     ...[...skipped].map((reason) => `  not here: ${reason}`),
   ].join('\n')

@@ -1,5 +1,6 @@
 // Runs the checks on the present machine and says of each what was expected and what was found.
 
+import { type Engine, engineOf } from '../engine.js'
 import { TestGuest } from '../guest.js'
 import { shown, stateOf } from '../matchers.js'
 import type { Outcome } from '../outcome.js'
@@ -34,6 +35,8 @@ export interface CheckResult {
   readonly source: string
   readonly mode: string
   readonly ring: number
+  /** Who executes such code here; undefined where KVM does not count what it emulates. */
+  readonly engine: Engine | undefined
   /** `deviates`: this machine does otherwise. `not here`: it cannot be asked, `found` says why. */
   readonly status: 'as expected' | 'deviates' | 'not here'
   readonly expected: string
@@ -109,24 +112,31 @@ export async function runCheck(
   place: Place,
 ): Promise<CheckResult> {
   const { name, source } = check
-  const head = { area, name, source, ...place }
+  const head = { area, name, source, ...place, engine: undefined }
   const reason = [`mode:${place.mode}` as const, ...(check.requires ?? [])]
     .map(missing)
     .find((each) => each !== undefined)
   const expected = describeExpected(check.expect)
   if (reason !== undefined) return { ...head, status: 'not here', expected, found: reason }
+  const counts = missing('KVM_CAP_BINARY_STATS_FD') === undefined
+  const there = { ...head, engine: counts ? engineOf(place.mode, place.ring) : undefined }
   let g: TestGuest
   try {
     g = new TestGuest({ ...check.guest, ...place, ...(check.other && { cpus: 2 }) })
   } catch (error) {
-    return { ...head, status: 'deviates', expected, found: `no guest: ${(error as Error).message}` }
+    return {
+      ...there,
+      status: 'deviates',
+      expected,
+      found: `no guest: ${(error as Error).message}`,
+    }
   }
   try {
     check.prepare?.(g)
     const outcome = await runCode(g, check)
     const result = compare(check.expect, outcome)
     const status = result.expected === result.found ? 'as expected' : 'deviates'
-    return { ...head, status, ...result }
+    return { ...there, status, ...result }
   } finally {
     g.close()
   }
