@@ -64,6 +64,7 @@ export class TestGuest extends Channel implements Disposable {
 
   readonly #cpus: readonly TestCpu[]
   readonly #space: CodeSpace
+  readonly #wholes = new WeakMap<Source, Source>()
   readonly #caches: TranslationCaches
   readonly #chips: readonly KvmIrqchip[] | undefined
   #statistics: StatisticsReader | undefined
@@ -119,8 +120,13 @@ export class TestGuest extends Channel implements Disposable {
     return this.#assemble(this.#whole(source), this.code)
   }
 
+  /** With its end. Kept, since property tests run one source many times. */
   #whole(source: Source): Source {
-    return asm`${source}; ${this.done()}`
+    const known = this.#wholes.get(source)
+    if (known) return known
+    const whole = asm`${source}; ${this.done()}`
+    this.#wholes.set(source, whole)
+    return whole
   }
 
   #assemble(whole: Source, origin: bigint): Program {
