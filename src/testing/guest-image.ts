@@ -52,7 +52,10 @@ function piecesOf(image: Uint8Array): GuestImage['pieces'] {
   return pieces
 }
 
-/** RAM mapped to its own addresses for every ring: by small pages, so that each has its own rights. */
+/** As much RAM is mapped by small pages, so that each has its own rights; more by large ones. */
+const SMALL_PAGES = 2 ** 24
+
+/** RAM mapped to its own addresses for every ring. */
 export function mapRam(
   ram: PhysicalMemory,
   { paging }: Mode,
@@ -63,7 +66,13 @@ export function mapRam(
     mode: paging,
     gpa: layout.TABLES,
     size: layout.TABLES_SIZE,
-    maxPageSize: 4096,
+    ...(size <= SMALL_PAGES && { maxPageSize: 4096 }),
   })
-  return tables.map(0n, 0, size, { user: true })
+  for (let gpa = 0; gpa < Math.min(size, SMALL_PAGES); gpa += 4096) {
+    tables.map(BigInt(gpa), gpa, 4096, { user: true })
+  }
+  if (size > SMALL_PAGES) {
+    tables.map(BigInt(SMALL_PAGES), SMALL_PAGES, size - SMALL_PAGES, { user: true })
+  }
+  return tables
 }

@@ -11,6 +11,7 @@ import type { Vm } from '../core/vm.js'
 import type { KvmIrqchip } from '../uapi/index.js'
 import type { CpuidRegister } from '../x86/cpuid-feature-bits.js'
 import { MSR, type MsrName } from '../x86/msr.js'
+import { checkInteger } from '../x86/out-of-range.js'
 import { asm, type Source } from './assembler/asm.js'
 import type { Program } from './assembler/program.js'
 import { Channel } from './channel.js'
@@ -29,6 +30,9 @@ import { type GuestStatistics, StatisticsReader } from './statistics.js'
 import { type Started, type Step, stepThrough, stopAtEach, traced } from './stepping.js'
 import { type RunGuestOptions, TestCpu } from './test-cpu.js'
 import { TranslationCaches } from './translation-caches.js'
+
+/** As many as KVM can have; fewer are allowed by most. */
+const MAX_CPUS = 4096
 
 /**
  * A VM ready to run code in the mode that was asked for.
@@ -74,6 +78,7 @@ export class TestGuest extends Channel implements Disposable {
   /** @internal Use {@link guest}. */
   constructor(options: GuestOptions) {
     const { cpus = 1, mode = 'long', irqchip } = options
+    checkInteger('options.cpus', cpus, 1, MAX_CPUS)
     super(MODES[mode].bits, cpus)
     this.options = options
     this.mode = mode

@@ -1,14 +1,15 @@
 // An exception or interrupt, read from the frame that the processor has pushed.
 
+import type { GuestMemory } from '../core/memory.js'
 import type { SyncRegs } from '../core/vcpu/sync-regs.js'
 import { exceptionByVector } from '../x86/exceptions.js'
-import type { PhysicalMemory } from '../x86/physical-memory.js'
+import { walkPageTables } from '../x86/page-walk.js'
 import { vectorAt } from './descriptors.js'
 import type { Mode } from './modes.js'
 import type { Raised } from './outcome.js'
 
 /** Of the entry point where the vCPU stands. */
-export function readRaised(registers: SyncRegs, memory: PhysicalMemory, mode: Mode): Raised {
+export function readRaised(registers: SyncRegs, memory: GuestMemory, mode: Mode): Raised {
   const { rip, rsp } = registers
   const sregs = registers.getSregs()
   const vector = vectorAt(rip)!
@@ -18,7 +19,10 @@ export function readRaised(registers: SyncRegs, memory: PhysicalMemory, mode: Mo
   const hasError = isProtected && exception?.hasErrorCode === true
   const stack = isProtected ? rsp : sregs.ss.base + (rsp & 0xffffn)
   const word = (i: number): bigint => {
-    const bytes = memory.read(Number(stack) + i * size, size)
+    const walk = walkPageTables(memory, sregs, stack + BigInt(i * size), { ac: true })
+    // The processor has just written there, unless the guest has changed its tables meanwhile.
+    if (walk.fault || walk.gpa + size > memory.size) return 0n
+    const bytes = memory.read(walk.gpa, size)
     return bytes.reduceRight((value, byte) => (value << 8n) | BigInt(byte), 0n)
   }
   const frame = hasError ? 1 : 0

@@ -138,6 +138,27 @@ test('code runs step by step', async (t) => {
   expect(g.run(asm`mov eax, 4`)).toMatchCpuState({ rax: 4n })
 })
 
+test('RAM may be large, and is there to its end', async () => {
+  using g = await guest({ memory: 2 ** 28, ring: 3 })
+  expect(g.end).toBe(2n ** 28n)
+  const last = g.end - 8n
+  expect(g.run(asm`mov rbx, ${last}; mov rax, 7; mov [rbx], rax; mov [rbx + 8], rax`)).toRaise(
+    '#PF',
+    {
+      cr2: g.end,
+    },
+  )
+  expect(g.memory.readU64(Number(last))).toBe(7n)
+  g.pages.protect(g.end - 4096n, 4096, { user: true, writable: false })
+  expect(g.run(asm`mov rbx, ${last}; mov [rbx], rax`)).toRaise('#PF', { errorCode: 7 })
+})
+
+test('a number of vCPUs that is none is refused', async () => {
+  for (const cpus of [0, 1.5, -1]) {
+    await expect(guest({ cpus })).rejects.toMatchObject({ code: 'ERR_OUT_OF_RANGE' })
+  }
+})
+
 test('code that is too long is refused', async () => {
   using g = await guest()
   expect(() => g.run(asm`space 20000`)).toThrow('there are 16384')

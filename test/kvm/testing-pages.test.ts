@@ -97,6 +97,14 @@ test('single entries take any bits', async () => {
   expect(g.run(READ)).toFinish()
 })
 
+test('an exception is read from a stack that is mapped elsewhere', async () => {
+  using g = await guest()
+  const stack = 0x10_0000n
+  g.pages.map(stack, OTHER, 4096)
+  const outcome = g.run(asm`nop; ud2`, { regs: { rsp: stack + 4096n } })
+  expect(outcome).toRaise('#UD', { rip: g.code + 1n, rsp: stack + 4096n })
+})
+
 test('a walk says what the processor says', async () => {
   using g = await guest({ ring: 3 })
   g.pages.protect(page, 4096, { writable: false, user: true })
