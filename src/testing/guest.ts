@@ -2,6 +2,7 @@
 // descriptor tables and stacks, and code of a few instructions runs in it.
 
 import { readFileSync } from 'node:fs'
+import type { KvmError } from '../core/errors.js'
 import { Kvm } from '../core/kvm.js'
 import { Userfault } from '../core/memory/userfault.js'
 import type { MissingHandler } from '../core/memory/userfault-options.js'
@@ -73,6 +74,7 @@ export class TestGuest extends Channel implements Disposable {
   readonly #chips: readonly KvmIrqchip[] | undefined
   #statistics: StatisticsReader | undefined
   #userfaults: Userfault[] = []
+  #lostPage: KvmError | undefined
   #handlers = layout.CODE_END
 
   /** @internal Use {@link guest}. */
@@ -185,6 +187,7 @@ export class TestGuest extends Channel implements Disposable {
     options: RunGuestOptions = {},
   ): Promise<Outcome[]> {
     let at = this.code
+    this.#lostPage = undefined
     this.memory.writeU64(layout.BARRIER, 0n)
     this.#caches.flush()
     for (const cpu of this.#cpus) {
@@ -194,7 +197,9 @@ export class TestGuest extends Channel implements Disposable {
       cpu.begin(program, options)
       at = (at + BigInt(program.bytes.length) + 63n) & ~63n
     }
-    return runTogether(this.#cpus, options)
+    const outcomes = await runTogether(this.#cpus, options)
+    if (this.#lostPage) throw this.#lostPage
+    return outcomes
   }
 
   /**
@@ -296,15 +301,20 @@ export class TestGuest extends Channel implements Disposable {
 
   /**
    * Lets pages of RAM be missing until they are touched, and then come from `handler`, which may take
-   * its time and give any bytes. Only for {@link runAll}: here, JavaScript cannot run meanwhile. It
-   * stays until {@link reset}.
+   * its time and give any bytes. Only for {@link runAll}, which also fails with what the handler
+   * throws (the page then is zeros): elsewhere JavaScript cannot run meanwhile. It stays until
+   * {@link reset}.
    *
    * @throws KvmError as {@link Userfault.create} does.
    */
   withhold(gpa: number, size: number, handler: MissingHandler): Userfault {
     for (const cpu of this.#cpus) cpu.finishInstruction()
     this.memory.discard(gpa, size)
-    const userfault = Userfault.create(this.memory, { gpa, length: size, missing: handler })
+    const onError = (error: KvmError) => {
+      this.#lostPage ??= error
+    }
+    const options = { gpa, length: size, missing: handler, onError }
+    const userfault = Userfault.create(this.memory, options)
     this.#userfaults.push(userfault)
     return userfault
   }

@@ -15,16 +15,16 @@ export async function runTogether(
   const timer = setTimeout(stopAll, options.timeoutMs ?? 1000)
   const runs = cpus.map(async (cpu) => {
     const { vcpu } = cpu
-    vcpu.start((exit) => {
-      const outcome = cpu.answer(exit, options)
-      if (!outcome) return
-      outcomes[cpu.index] = outcome
-      vcpu.requestStop()
-    })
     try {
+      vcpu.start((exit) => {
+        const outcome = cpu.answer(exit, options)
+        if (!outcome) return
+        outcomes[cpu.index] = outcome
+        vcpu.requestStop()
+      })
       await vcpu.join()
     } catch (error) {
-      // A function of the test has thrown: the others may wait for this vCPU.
+      // Such as what a function of the test has thrown: the others may wait for this vCPU.
       stopAll()
       throw error
     }

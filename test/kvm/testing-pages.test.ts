@@ -86,6 +86,19 @@ describe.each([0, 3] as const)('ring %i', (ring) => {
   })
 })
 
+test('what the handler of a withheld page throws fails the run', async (t) => {
+  if (!Userfault.support()?.missingShared) t.skip('no userfaultfd for shared memory here')
+  using g = await guest()
+  g.withhold(PAGE, 4096, () => {
+    throw new Error('of the test')
+  })
+  const run = g.runAll(READ, { timeoutMs: 20_000 })
+  await expect(run).rejects.toMatchObject({
+    code: 'ERR_KVM_PAGE_LOST',
+    cause: { message: 'of the test' },
+  })
+})
+
 test('single entries take any bits', async () => {
   using g = await guest()
   g.pages.change(page, (entry) => entry | (1n << 51n))
