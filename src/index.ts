@@ -179,8 +179,10 @@ export {
   VirtioDisk,
   type VirtioDiskOptions,
 } from './io/virtio-disk.js'
-export type { FirmwareBoot, FlatBoot, Image, KernelBoot, MachineBoot } from './machine/boot.js'
+export type { FirmwareBoot, FlatBoot, KernelBoot, MachineBoot } from './machine/boot.js'
 export { MachineCrash, type VcpuReport } from './machine/crash.js'
+export type { CpuOptions } from './machine/guest-cpuid.js'
+export type { Image, ImageProgress, OnImageProgress } from './machine/image.js'
 export {
   Machine,
   type MachineEnd,
@@ -189,5 +191,7 @@ export {
   type MachineState,
 } from './machine/machine.js'
 export type { DevicePlace, DevicePlaces } from './machine/native-devices.js'
+export type { Timeline, TimelineMark } from './machine/timeline.js'
 export type { MachineDevice } from './machine/virtio-devices.js'
+export type { CpuModel } from './x86/cpu-models.js'
 export type { PhysicalMemory } from './x86/physical-memory.js'

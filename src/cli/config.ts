@@ -6,6 +6,7 @@ import type { MachineBoot } from '../machine/boot.js'
 import type { MachineOptions } from '../machine/machine.js'
 import { memorySize } from '../machine/memory-size.js'
 import type { DevicePlaces } from '../machine/native-devices.js'
+import { CPU_MODELS } from '../x86/index.js'
 import {
   boolean,
   checked,
@@ -25,7 +26,7 @@ import { type DeviceSpec, device } from './device-specs.js'
 import { parseLocated } from './located-json.js'
 
 /** What a file may say. Paths in it count from its own folder. */
-export interface MachineConfig extends Omit<Partial<MachineOptions>, 'devices'> {
+export interface MachineConfig extends Omit<Partial<MachineOptions>, 'devices' | 'onProgress'> {
   /** Files for `machine.fwCfg`: a text, or a number as 8 bytes. */
   fwCfg?: Readonly<Record<string, string | number>>
   /** virtio devices, in the order of their PCI slots. */
@@ -81,6 +82,10 @@ const place = oneOf('vcpu', 'js')
 const config = shape<MachineConfig>(
   {
     cpus: checked(integer, (value, key) => checkInteger(value, key, 1, 4096)),
+    threadsPerCore: checked(integer, (value, key) => checkInteger(value, key, 1, 256)),
+    coresPerSocket: checked(integer, (value, key) => checkInteger(value, key, 1, 4096)),
+    cpuModel: oneOf(...CPU_MODELS),
+    cpuFeatures: recordOf(boolean),
     memory: checked(textOrNumber, memorySize),
     boot,
     onReset: oneOf('end', 'restart'),

@@ -4,6 +4,7 @@ import { E820_TYPE, layOutRam } from '../boot/index.js'
 import { GuestMemory } from '../core/memory.js'
 import { placeMachineAcpi } from '../machine/acpi.js'
 import { readBoot } from '../machine/boot.js'
+import { cpuSettings } from '../machine/guest-cpuid.js'
 import type { MachineOptions } from '../machine/machine.js'
 import { memorySize } from '../machine/memory-size.js'
 
@@ -12,14 +13,12 @@ import { memorySize } from '../machine/memory-size.js'
  *
  * @throws as `Machine.create` for what is wrong with the options or images
  */
-export async function dryRun({
-  cpus = 1,
-  memory = '256M',
-  boot,
-}: Omit<MachineOptions, 'devices'>): Promise<string> {
+export async function dryRun(options: Omit<MachineOptions, 'devices'>): Promise<string> {
+  const { memory = '256M', boot } = options
+  const { ids } = cpuSettings(options)
   const load = await readBoot(boot)
   using ram = GuestMemory.create(layOutRam(memorySize(memory)))
-  const acpi = placeMachineAcpi(ram, cpus)
+  const acpi = placeMachineAcpi(ram, ids)
   const state = load(ram, acpi)
   const { regs, sregs, mode, protocol, placements, memoryMap } = state
   const rom = 'rom' in state ? [{ name: 'firmware', ...sized(state.rom) }] : []
@@ -29,7 +28,7 @@ export async function dryRun({
   const typeNames = new Map<number, string>(Object.entries(E820_TYPE).map(([name, n]) => [n, name]))
   const all = [...placements, ...rom, ...(protocol === 'firmware' ? [] : tables)]
   return [
-    `${cpus} vCPU${cpus === 1 ? '' : 's'}, entered by ${protocol} in ${mode} mode at ` +
+    `${ids.length} vCPU${ids.length === 1 ? '' : 's'}, entered by ${protocol} in ${mode} mode at ` +
       `0x${((mode === 'real' ? sregs.cs.base : 0n) + (regs.rip ?? 0n)).toString(16)}`,
     ...section(
       'RAM',

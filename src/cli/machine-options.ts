@@ -2,6 +2,7 @@
 
 import type { KernelBoot, MachineBoot } from '../machine/boot.js'
 import type { Machine, MachineOptions } from '../machine/machine.js'
+import type { CpuModel } from '../x86/index.js'
 import { type MachineConfig, readConfig } from './config.js'
 import { deviceArgument } from './device-specs.js'
 
@@ -15,6 +16,9 @@ export interface MachineArguments {
   firmware?: string
   memory?: string
   cpus?: string
+  threads?: string
+  cores?: string
+  cpu?: string
   device?: string[]
   net?: string[]
   config?: string
@@ -38,6 +42,9 @@ export function machineOptions(
     ...config,
     ...(args.memory === undefined ? {} : { memory: args.memory }),
     ...(args.cpus === undefined ? {} : { cpus: Number(args.cpus) }),
+    ...(args.threads === undefined ? {} : { threadsPerCore: Number(args.threads) }),
+    ...(args.cores === undefined ? {} : { coresPerSocket: Number(args.cores) }),
+    ...(args.cpu === undefined ? {} : cpuOf(args.cpu)),
     boot,
     devices: [
       ...(config.devices ?? []),
@@ -45,6 +52,16 @@ export function machineOptions(
       ...(args.net ?? []).map((text) => deviceArgument(`net,${text}`)),
     ],
   }
+}
+
+/** `x86-64-v3,pcid,-avx2`: a model, then features that it shall have or not have. */
+function cpuOf(text: string): Pick<MachineOptions, 'cpuModel' | 'cpuFeatures'> {
+  const [model, ...features] = text.split(',')
+  const wanted = features.map((name): [string, boolean] => [
+    name.replace(/^[-+]/, ''),
+    !name.startsWith('-'),
+  ])
+  return { cpuModel: model as CpuModel, cpuFeatures: Object.fromEntries(wanted) }
 }
 
 function bootOf(args: MachineArguments, configured?: MachineBoot): MachineBoot | undefined {

@@ -8,7 +8,9 @@ import { Machine } from '../machine/machine.js'
 import { createDevices, deviceUsage } from './device-specs.js'
 import { dryRun } from './dry-run.js'
 import { exitTable } from './exit-table.js'
+import { imageProgress } from './image-progress.js'
 import { fillFwCfg, machineOptions } from './machine-options.js'
+import { timelineSvg, timelineText } from './timeline.js'
 
 /** Help for `node-kvm run`. */
 export const usage = `Usage: node-kvm run --kernel FILE [options]
@@ -24,6 +26,10 @@ Boots a kernel in this process, the terminal on its first serial port.
       --firmware FILE   start firmware instead of a kernel
   -m, --memory SIZE     RAM, such as 512M or 2G (default: 256M)
       --cpus N          vCPUs (default: 1)
+      --threads N       of them in each core (default: 1)
+      --cores N         in each socket (default: all in one)
+      --cpu MODEL       host, x86-64, x86-64-v2, -v3 or -v4; then features to add or hide,
+                        as in x86-64-v3,pcid,-avx2 (default: host)
       --device KIND[,KEY=VALUE...]
                         a virtio device; may be repeated. Each can have
                         transport=pci|mmio, slot=N, packed, inOrder. Kinds:
@@ -36,9 +42,11 @@ ${deviceUsage()}
       --debug-port      copy what the guest writes to port 0x402 to standard error
       --timeout SECONDS end the machine after so long, with status 124
       --stats           say at the end how often each vCPU exited, and where time went
+      --timeline        say at the end what happened when, from the process's start on
+      --timeline-svg FILE  write that as a picture
       --trace FILE      write the latest exits as a trace for ui.perfetto.dev
 
-Ctrl-A X leaves, Ctrl-A Ctrl-A sends Ctrl-A. The exit status is 0 when the guest
+Ctrl-A X leaves, Ctrl-A P presses the power button, Ctrl-A Ctrl-A sends Ctrl-A. The exit status is 0 when the guest
 powers off or reboots, what it writes to port 0xf4, or 1 when it crashes or cannot
 be started.`
 
@@ -57,6 +65,9 @@ export async function run(args: string[]): Promise<number> {
       firmware: { type: 'string' },
       memory: { type: 'string', short: 'm' },
       cpus: { type: 'string' },
+      threads: { type: 'string' },
+      cores: { type: 'string' },
+      cpu: { type: 'string' },
       device: { type: 'string', multiple: true },
       net: { type: 'string', multiple: true },
       config: { type: 'string' },
@@ -64,6 +75,8 @@ export async function run(args: string[]): Promise<number> {
       'debug-port': { type: 'boolean' },
       timeout: { type: 'string' },
       stats: { type: 'boolean' },
+      timeline: { type: 'boolean' },
+      'timeline-svg': { type: 'string' },
       trace: { type: 'string' },
       help: { type: 'boolean', short: 'h' },
     },
@@ -78,8 +91,9 @@ export async function run(args: string[]): Promise<number> {
     process.stdout.write(`${await dryRun(options)}\n`)
     return 0
   }
+  const progress = process.stderr.isTTY ? { onProgress: imageProgress(process.stderr) } : {}
   const devices = await createDevices(options.devices)
-  await using machine = await Machine.create({ ...options, devices })
+  await using machine = await Machine.create({ ...options, ...progress, devices })
   fillFwCfg(machine, options.fwCfg)
   if (values['debug-port']) machine.debug.pipe(process.stderr, { end: false })
   const report = observe(machine, values)
@@ -93,13 +107,25 @@ export async function run(args: string[]): Promise<number> {
   }
 }
 
+/** What the command line may ask to be told. */
+interface Observations {
+  stats?: boolean
+  timeline?: boolean
+  'timeline-svg'?: string
+  trace?: string
+}
+
 /** Begins to measure what was asked for; gives back how to report it. */
-function observe(machine: Machine, options: { stats?: boolean; trace?: string }): () => void {
-  const { vcpus } = machine
+function observe(machine: Machine, options: Observations): () => void {
+  const { vcpus, timeline } = machine
   if (options.stats) for (const { statistics } of vcpus) statistics.timed = true
   const traces = options.trace === undefined ? [] : vcpus.map((vcpu) => vcpu.startTrace())
   return () => {
     if (options.stats) process.stderr.write(`\n${exitTable(vcpus)}\n`)
+    timeline.mark('end')
+    if (options.timeline) process.stderr.write(`\n${timelineText(timeline.marks)}\n`)
+    const picture = options['timeline-svg']
+    if (picture !== undefined) writeFileSync(picture, timelineSvg(timeline.marks))
     if (options.trace !== undefined) writeFileSync(options.trace, traceToJson(traces))
   }
 }
@@ -143,6 +169,7 @@ function attachInput(machine: Machine, leave: () => void): () => void {
         continue
       }
       if (escaped && (byte | 0x20) === 0x78) leave()
+      else if (escaped && (byte | 0x20) === 0x70) machine.powerButton()
       else bytes.push(byte)
       escaped = false
     }

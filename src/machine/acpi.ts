@@ -25,10 +25,10 @@ export interface VirtioMmioPlace {
   readonly gsi: number
 }
 
-/** Writes the tables of a machine with processors 0 to `cpus` - 1. */
+/** Writes the tables of a machine with processors of these APIC ids. */
 export function placeMachineAcpi(
   memory: PhysicalMemory,
-  cpus: number,
+  cpus: readonly number[],
   virtioMmio: readonly VirtioMmioPlace[] = [],
 ): AcpiTables {
   return placeAcpi(memory, acpiOptions(memory, cpus, virtioMmio))
@@ -37,7 +37,7 @@ export function placeMachineAcpi(
 /** The same tables as files of fw_cfg, for firmware to place. */
 export function machineAcpiFiles(
   memory: PhysicalMemory,
-  cpus: number,
+  cpus: readonly number[],
   virtioMmio: readonly VirtioMmioPlace[],
 ): ReadonlyMap<string, Uint8Array> {
   return encodeTableLoader(createAcpiTables(acpiOptions(memory, cpus, virtioMmio)))
@@ -45,11 +45,11 @@ export function machineAcpiFiles(
 
 function acpiOptions(
   memory: PhysicalMemory,
-  cpus: number,
+  cpus: readonly number[],
   virtioMmio: readonly VirtioMmioPlace[],
 ): AcpiOptions {
   return {
-    cpus: Array.from({ length: cpus }, (_, id) => id),
+    cpus,
     // KERNEL: KVM connects the timer, ISA interrupt 0, to pin 0 of its IOAPIC and not, as PCs do, to 2.
     interruptOverrides: PC_INTERRUPT_OVERRIDES.filter(({ irq }) => irq !== 0),
     pci: {

@@ -1,6 +1,5 @@
 // What a machine boots: reads the images and hands them to the loader of their kind.
 
-import { readFile } from 'node:fs/promises'
 import {
   type AcpiTables,
   type BootMode,
@@ -11,11 +10,9 @@ import {
   loadFlat,
   loadKernel,
 } from '../boot/index.js'
-import { invalidArgType, list, object } from '../core/validate.js'
+import { list, object } from '../core/validate.js'
 import type { PhysicalMemory } from '../x86/index.js'
-
-/** An image, as a path or as its bytes. */
-export type Image = string | Uint8Array
+import { type Image, type OnImageProgress, readImage } from './image.js'
 
 /** A kernel, entered the way that it asks for. */
 export interface KernelBoot {
@@ -56,28 +53,31 @@ export type MachineBoot = KernelBoot | FlatBoot | FirmwareBoot
 export type Loader = (memory: PhysicalMemory, acpi: AcpiTables) => BootState | FirmwareState
 
 /** Reads the images of `boot`. */
-export async function readBoot(boot: MachineBoot): Promise<Loader> {
+export async function readBoot(boot: MachineBoot, onProgress?: OnImageProgress): Promise<Loader> {
   object(boot, 'boot')
   if ('firmware' in boot) {
-    const image = await readImage(boot.firmware, 'boot.firmware')
+    const image = await readImage(boot.firmware, 'boot.firmware', onProgress)
     return (memory) => loadFirmware(memory, image)
   }
   if ('flat' in boot) {
-    const image = await readImage(boot.flat, 'boot.flat')
+    const image = await readImage(boot.flat, 'boot.flat', onProgress)
     return (memory) => loadFlat(memory, { ...boot, image })
   }
-  const load = await readKernel(boot)
+  const load = await readKernel(boot, onProgress)
   return (memory, { rsdpGpa, reservations }) =>
     loadKernel(memory, { ...load, rsdpGpa, reservations })
 }
 
-async function readKernel(boot: KernelBoot): Promise<KernelLoadOptions> {
+async function readKernel(
+  boot: KernelBoot,
+  onProgress?: OnImageProgress,
+): Promise<KernelLoadOptions> {
   const { cmdline, protocol } = boot
   const modules = list(boot.modules ?? [], 'boot.modules')
   const [kernel, initrd, ...files] = await Promise.all([
-    readImage(boot.kernel, 'boot.kernel'),
-    boot.initrd === undefined ? undefined : readImage(boot.initrd, 'boot.initrd'),
-    ...modules.map(({ image }, i) => readImage(image, `boot.modules[${i}].image`)),
+    readImage(boot.kernel, 'boot.kernel', onProgress),
+    boot.initrd === undefined ? undefined : readImage(boot.initrd, 'boot.initrd', onProgress),
+    ...modules.map(({ image }, i) => readImage(image, `boot.modules[${i}].image`, onProgress)),
   ])
   return {
     kernel,
@@ -86,10 +86,4 @@ async function readKernel(boot: KernelBoot): Promise<KernelLoadOptions> {
     protocol,
     modules: modules.map((module, i) => ({ image: files[i]!, cmdline: module.cmdline })),
   }
-}
-
-async function readImage(image: Image, name: string): Promise<Uint8Array> {
-  if (typeof image === 'string') return readFile(image)
-  if (image instanceof Uint8Array) return image
-  throw invalidArgType(name, 'a path or a Uint8Array', image)
 }

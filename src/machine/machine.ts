@@ -33,16 +33,16 @@ import {
 import { machineAcpiFiles, placeMachineAcpi } from './acpi.js'
 import { type Loader, type MachineBoot, readBoot } from './boot.js'
 import { type CrashReason, failed, fatalExit, MachineCrash, panicked, reportVcpu } from './crash.js'
-import { guestCpuid } from './guest-cpuid.js'
+import { type CpuOptions, type CpuSettings, cpuSettings, guestCpuids } from './guest-cpuid.js'
+import type { OnImageProgress } from './image.js'
 import { memorySize } from './memory-size.js'
 import type { DevicePlaces } from './native-devices.js'
 import { interruptLine, Platform } from './platform.js'
+import { Timeline } from './timeline.js'
 import { type MachineDevice, machineDevices, VirtioDevices } from './virtio-devices.js'
 
 /** What {@link Machine.create} takes. */
-export interface MachineOptions {
-  /** vCPUs; 1 unless said. */
-  cpus?: number
+export interface MachineOptions extends CpuOptions {
   /** RAM in bytes, or as `'512M'`, `'1G'`; 256 MiB unless said. */
   memory?: number | string
   boot: MachineBoot
@@ -57,6 +57,8 @@ export interface MachineOptions {
   devices?: readonly (VirtioDevice | MachineDevice)[]
   /** Where devices answer, if not where it costs least. */
   devicePlaces?: DevicePlaces
+  /** Is told how far the files of the images have been read. */
+  onProgress?: OnImageProgress
 }
 
 /** How a machine's run ended. */
@@ -114,6 +116,8 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
   readonly memory: GuestMemory
   readonly vm: Vm
   readonly vcpus: readonly Vcpu[]
+  /** What happened when. */
+  readonly timeline: Timeline
   readonly #kvm: Kvm
   readonly #platform: Platform
   readonly #devices: VirtioDevices
@@ -131,29 +135,32 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
   /** The vCPU whose exit is being answered. */
   #current: Vcpu | undefined
 
-  private constructor(kvm: Kvm, cpus: number, memory: GuestMemory, options: MachineSettings) {
+  private constructor(kvm: Kvm, memory: GuestMemory, options: MachineSettings) {
     super()
+    const { cpus, timeline } = options
+    this.timeline = timeline
     this.#restarts = options.onReset === 'restart'
     this.memory = memory
     this.#kvm = kvm
     this.vm = kvm.createVm()
     const { vm } = this
-    if (cpus > XAPIC_CPUS) vm.enableCap('KVM_CAP_X2APIC_API', { flags: X2APIC_API })
+    if (cpus.ids.at(-1)! >= XAPIC_CPUS) vm.enableCap('KVM_CAP_X2APIC_API', { flags: X2APIC_API })
     if (vm.checkExtension(KVM_CAP_SET_IDENTITY_MAP_ADDR)) vm.setIdentityMapAddr(IDENTITY_MAP_GPA)
     if (vm.checkExtension(KVM_CAP_SET_TSS_ADDR)) vm.setTssAddr(TSS_GPA)
     // Memory first: a slot added after the interrupt controllers waits for a grace period.
     vm.mapMemory(memory)
     vm.createIrqchip()
     vm.createPit2(KVM_PIT_SPEAKER_DUMMY)
-    const cpuid = kvm.getSupportedCpuid()
-    this.vcpus = Array.from({ length: cpus }, (_, vcpuId) => {
+    const tables = guestCpuids(kvm.getSupportedCpuid(), cpus)
+    this.vcpus = cpus.ids.map((vcpuId, index) => {
       const vcpu = vm.createVcpu(vcpuId)
-      vcpu.setCpuid2(guestCpuid(cpuid, vcpuId, cpus))
+      vcpu.setCpuid2(tables[index]!)
       return vcpu
     })
+    timeline.mark('VM made')
     this.#platform = new Platform(vm, {
       memory,
-      cpus,
+      cpus: cpus.ids,
       holdSerialInput: options.holdSerialInput,
       onReset: () => this.#onReset(),
       onPowerOff: () => this.#finish({ reason: 'powerOff' }),
@@ -163,12 +170,13 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
         else this.emit('panicked')
       },
       places: options.devicePlaces,
+      onByte: (byte) => timeline.onByte(byte),
     })
     this.#devices = new VirtioDevices(vm, memory, this.#platform, options.devices, (...failure) =>
       this.#onDeviceFailure(...failure),
     )
     const { mmioPlaces } = this.#devices
-    this.#boot = () => options.load(memory, placeMachineAcpi(memory, cpus, mmioPlaces))
+    this.#boot = () => options.load(memory, placeMachineAcpi(memory, cpus.ids, mmioPlaces))
   }
 
   /**
@@ -177,7 +185,9 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
    * @throws BootError for images that cannot be loaded; KvmError for what KVM refuses.
    */
   static async create(options: MachineOptions): Promise<Machine> {
-    const { cpus = 1, memory = '256M', boot, holdSerialInput = false } = object(options, 'options')
+    const timeline = new Timeline()
+    timeline.mark('machine asked for')
+    const { memory = '256M', boot, holdSerialInput = false } = object(options, 'options')
     const { onReset = 'end', devicePlaces = {} } = options
     const devices = machineDevices(options.devices)
     let kvm: Kvm | undefined
@@ -185,16 +195,19 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
     let machine: Machine | undefined
     try {
       object(devicePlaces, 'devicePlaces')
-      integer(cpus, 'cpus', 1, 4096)
+      const cpus = cpuSettings(options)
       oneOf(onReset, 'onReset', ['end', 'restart'])
       const layout = layOutRam(memorySize(memory))
-      const load = await readBoot(boot)
+      const load = await readBoot(boot, options.onProgress)
+      timeline.mark('images read')
       kvm = Kvm.open()
       ram = GuestMemory.create(layout)
-      const settings = { load, holdSerialInput, onReset, devices, devicePlaces }
-      machine = new Machine(kvm, cpus, ram, settings)
+      const behaviour = { holdSerialInput, onReset }
+      const settings = { ...behaviour, load, cpus, devices, devicePlaces, timeline }
+      machine = new Machine(kvm, ram, settings)
       machine.#devices.place()
       machine.#load()
+      timeline.mark('images placed')
       return machine
     } catch (error) {
       if (machine !== undefined) await machine.close()
@@ -209,7 +222,8 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
     const state = this.#boot()
     if ('rom' in state) {
       this.#mapRom(state.rom)
-      const files = machineAcpiFiles(this.memory, this.vcpus.length, this.#devices.mmioPlaces)
+      const ids = this.vcpus.map(({ id }) => id)
+      const files = machineAcpiFiles(this.memory, ids, this.#devices.mmioPlaces)
       for (const [name, bytes] of files) this.fwCfg.setFile(name, bytes)
     }
     this.#start(state)
@@ -322,6 +336,7 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
         vcpu.start((exit) => this.#onExit(vcpu, exit))
         ends.push(vcpu.join().catch((error) => this.#fail(failed(error), vcpu)))
       }
+      this.timeline.mark('first instruction')
       this.emit('started')
     } catch (error) {
       this.#fail(failed(error), this.vcpus[0]!)
@@ -342,6 +357,7 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
     this.#current = vcpu
     switch (exit.type) {
       case 'io':
+        this.timeline.onPort(exit.port)
         handleIo(this.#platform.ports, exit.data, exit.port, exit.size, exit.count, exit.direction)
         // A device that is being reset holds up the guest until it has let go of its memory.
         return this.#devices.settled
@@ -494,6 +510,8 @@ function settle(vcpu: Vcpu): void {
 /** {@link MachineOptions} with defaults in place and images read. */
 interface MachineSettings {
   readonly load: Loader
+  readonly cpus: CpuSettings
+  readonly timeline: Timeline
   readonly holdSerialInput: boolean
   readonly onReset: 'end' | 'restart'
   readonly devices: readonly MachineDevice[]

@@ -43,7 +43,8 @@ const GPA_4G = 2 ** 32
 /** What the devices need of the machine. */
 export interface PlatformOptions {
   readonly memory: GuestMemory
-  readonly cpus: number
+  /** APIC ids. */
+  readonly cpus: readonly number[]
   /** Whether piped input may wait until the guest has set up its serial port. */
   readonly holdSerialInput: boolean
   /** The guest asked for a reset. */
@@ -55,6 +56,8 @@ export interface PlatformOptions {
   /** The guest's kernel panicked. */
   readonly onPanic: (event: PanicEvent) => void
   readonly places: DevicePlaces
+  /** Sees what the guest prints. */
+  readonly onByte: (byte: number) => void
 }
 
 /** The devices that every machine has, and the PCI bus for more. */
@@ -76,6 +79,7 @@ export class Platform {
     this.#native = new NativeDevices(vm, options.places)
     this.serial = new Serial16550({
       shadow: this.#native.serialShadow,
+      onByte: options.onByte,
       irq: interruptLine(vm, SERIAL_PORTS.com1.irq),
       holdInput: options.holdSerialInput,
     })
@@ -151,8 +155,9 @@ function createFwCfg({ memory, cpus }: PlatformOptions): FwCfg {
   const size = memory.ranges.reduce((sum, range) => sum + range.size, 0)
   fwCfg.setNumber(FW_CFG_ITEM.ramSize, size, 8)
   fwCfg.setNumber(FW_CFG_ITEM.noGraphic, 1, 2)
-  fwCfg.setNumber(FW_CFG_ITEM.cpus, cpus, 2)
-  fwCfg.setNumber(FW_CFG_ITEM.maxCpus, cpus, 2)
+  fwCfg.setNumber(FW_CFG_ITEM.cpus, cpus.length, 2)
+  // Firmware waits for the number above and sizes its tables by the highest id.
+  fwCfg.setNumber(FW_CFG_ITEM.maxCpus, cpus.at(-1)! + 1, 2)
   fwCfg.setFile('etc/e820', encodeE820(memory.ranges))
   return fwCfg
 }

@@ -1,7 +1,7 @@
 // `node-kvm run` as a terminal sees it, with a kernel small enough for any KVM.
 
-import { execFileSync, spawn } from 'node:child_process'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { execFileSync, spawn, spawnSync } from 'node:child_process'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
@@ -65,7 +65,9 @@ test('a configuration file makes the machine, options count before it', () => {
   writeFileSync(config, '{\n  "cpus": 2,\n  "memroy": "16M"\n}')
   const result = run(['--config', config])
   expect(result.status).toBe(1)
-  expect(result.output).toMatch(/machine\.json:3: "memroy" is no key of it; there are cpus, memory/)
+  expect(result.output).toMatch(
+    /machine\.json:3: "memroy" is no key of it; there are cpus, threads/,
+  )
 })
 
 test('--dry-run tells what would be where', () => {
@@ -134,3 +136,33 @@ function run(args: string[]): Ended {
     return { status, output: stdout + stderr }
   }
 }
+
+test('--timeline tells what happened when, --timeline-svg draws it', () => {
+  const picture = join(folder, 'timeline.svg')
+  const args = ['--kernel', kernel, '--memory', '16M', '--timeline', '--timeline-svg', picture]
+  const { status, stderr } = spawnSync(process.execPath, [command, 'run', ...args], {
+    input: 'q',
+    encoding: 'utf8',
+  })
+  expect(status).toBe(0)
+  const names = stderr.split('\n').map((line) => line.slice(23))
+  const order = [
+    'process start',
+    'images read',
+    'images placed',
+    'first instruction',
+    'first output',
+    'end',
+  ]
+  expect(names.filter((name) => order.includes(name))).toEqual(order)
+  expect(readFileSync(picture, 'utf8')).toMatch(/^<svg [\s\S]*first instruction[\s\S]*<\/svg>\n$/)
+})
+
+test('--cpu and its kin make the processors', () => {
+  const args = ['--kernel', kernel, '--memory', '16M']
+  expect(
+    run([...args, '--cpus', '6', '--threads', '2', '--cores', '3', '--dry-run']).output,
+  ).toMatch(/^6 vCPUs/)
+  expect(run([...args, '--cpu', 'x86-64,nonsense']).output).toMatch(/lacks nonsense|CPUID feature/)
+  expect(run([...args, '--cpu', 'z80']).output).toMatch(/'x86-64-v4'/)
+})

@@ -106,7 +106,7 @@ describe('readConfig', () => {
 
   it.each([
     ['[]', 1, 'the file must be an object'],
-    ['{\n"cpu": 1}', 2, '"cpu" is no key of it; there are cpus, memory'],
+    ['{\n"cpu": 1}', 2, '"cpu" is no key of it; there are cpus, threads'],
     ['{"cpus":\n0}', 2, '"cpus" is out of range'],
     ['{"cpus": "4"}', 1, '"cpus" must be a positive integer'],
     ['{\n\n"memory": "lots"}', 3, '"memory" argument must be a size'],
@@ -121,6 +121,10 @@ describe('readConfig', () => {
     ['{"boot": {"kernel": "a", "modules": [{},\n{}]}}', 1, '"boot.modules[0].image" is missing'],
     ['{"fwCfg": {"a":\n[]}}', 2, '"fwCfg["a"]" must be a string'],
     ['{"onReset": "maybe"}', 1, '"onReset" must be one of end, restart'],
+    ['{"cpuModel":\n"z80"}', 2, '"cpuModel" must be one of host, x86-64'],
+    ['{"cpuFeatures": {"avx": 0}}', 1, '"cpuFeatures["avx"]" must be true or false'],
+    ['{"threadsPerCore": 0}', 1, '"threadsPerCore" is out of range'],
+    ['{"devicePlaces": {"serial": "kernel"}}', 1, '"devicePlaces.serial" must be one of vcpu, js'],
     ['{"holdSerialInput": 1}', 1, '"holdSerialInput" must be true or false'],
   ])('refuses %j and says where', (text, line, complaint) => {
     const attempt = () => read(text)
