@@ -18,6 +18,7 @@ export {
   KVM_IO_APIC,
   LOCAL_APIC_GPA,
   PC_INTERRUPT_OVERRIDES,
+  XAPIC_ID_MAX,
 } from './acpi/interrupt-topology.js'
 export { encodeMpTable, type MpTableOptions, placeMpTable } from './acpi/mp-table.js'
 export type { AcpiPciHost } from './acpi/pci-host.js'

@@ -90,7 +90,14 @@ const config = shape<MachineConfig>(
     boot,
     onReset: oneOf('end', 'restart'),
     devicePlaces: shape<DevicePlaces>(
-      { serial: place, debugConsole: place, pmTimer: place, pciConfig: place, postCode: place },
+      {
+        serial: place,
+        debugConsole: place,
+        pmTimer: place,
+        pciConfig: place,
+        rtc: place,
+        postCode: place,
+      },
       [],
     ),
     holdSerialInput: boolean,

@@ -2,13 +2,14 @@
 
 import type { Vcpu } from '../core/vcpu.js'
 
-const HEAD = ['vCPU', 'exit', 'count', 'guest ms', 'handler ms', 'handler us each']
+/** `native`: of the count, how many C++ has answered on the vCPU's own thread. */
+const HEAD = ['vCPU', 'exit', 'count', 'native', 'guest ms', 'handler ms', 'handler us each']
 
 /** One line for each vCPU and type of exit, most frequent first. */
 export function exitTable(vcpus: readonly Pick<Vcpu, 'id' | 'statistics'>[]): string {
   const rows = vcpus.flatMap(({ id, statistics }) =>
-    statistics.types.map(({ type, count, guestNs, handlerNs }) => [
-      ...[String(id), type, String(count)],
+    statistics.types.map(({ type, count, answered, guestNs, handlerNs }) => [
+      ...[String(id), type, String(count), String(answered)],
       ...[(guestNs / 1e6).toFixed(1), (handlerNs / 1e6).toFixed(1)],
       (handlerNs / 1e3 / count).toFixed(1),
     ]),

@@ -21,6 +21,8 @@ export interface RtcCmosOptions {
   readonly irq?: InterruptLine
   /** Node's timers, not keeping the process alive, when absent. */
   readonly timers?: TimerSource
+  /** One byte, where the index register is kept; others may write to it in the guest's stead. */
+  readonly index?: Uint8Array
 }
 
 /** How much RAM a guest has, in bytes, on either side of the 32-bit hole. */
@@ -30,6 +32,8 @@ export interface CmosMemorySize {
 }
 
 const SIZE = 128
+const INDEX = 0x7f
+const NMI_DISABLED = 0x80
 const REGISTER_A = 0x0a
 const REGISTER_B = 0x0b
 const REGISTER_C = 0x0c
@@ -81,8 +85,7 @@ export class RtcCmos implements BusDevice {
   readonly #irq: InterruptLine
   readonly #timers: TimerSource
   readonly #ram = new Uint8Array(SIZE)
-  #index = 0
-  #nmiDisabled = false
+  readonly #index: Uint8Array
   #offsetMs = 0
   #flags = 0
   // Up to when events have been turned into flags: guest seconds, and periods of the rate.
@@ -94,6 +97,7 @@ export class RtcCmos implements BusDevice {
   constructor(options: RtcCmosOptions = {}) {
     this.#clock = options.clock ?? Date.now
     this.#irq = options.irq ?? unconnectedLine
+    this.#index = options.index ?? new Uint8Array(1)
     this.#timers = options.timers ?? nodeTimers
     this.#ram[REGISTER_A] = A_DEFAULT
     this.#ram[REGISTER_B] = B_24_HOURS
@@ -103,7 +107,7 @@ export class RtcCmos implements BusDevice {
 
   /** Whether the guest has set bit 7 of the index port, which masks NMI on a PC. */
   get nmiDisabled(): boolean {
-    return this.#nmiDisabled
+    return (this.#index[0]! & NMI_DISABLED) !== 0
   }
 
   /** The time the guest's clock shows, in milliseconds since the epoch. */
@@ -146,23 +150,19 @@ export class RtcCmos implements BusDevice {
   reset(): void {
     this.#ram[REGISTER_B]! &= ~(B_INTERRUPTS | B_SQUARE_WAVE)
     this.#flags = 0
-    this.#nmiDisabled = false
+    this.#index[0] = 0
     this.#restart()
     this.#update()
   }
 
   read(offset: number): number {
     // The index port is write-only.
-    return offset === 0 ? 0xff : this.#readRegister(this.#index)
+    return offset === 0 ? 0xff : this.#readRegister(this.#index[0]! & INDEX)
   }
 
   write(offset: number, _size: number, value: number): void {
-    if (offset === 0) {
-      this.#index = value & 0x7f
-      this.#nmiDisabled = (value & 0x80) !== 0
-    } else {
-      this.#writeRegister(this.#index, value)
-    }
+    if (offset === 0) this.#index[0] = value
+    else this.#writeRegister(this.#index[0]! & INDEX, value)
   }
 
   #readRegister(register: number): number {

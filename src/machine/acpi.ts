@@ -9,6 +9,8 @@ import {
   encodeTableLoader,
   PC_INTERRUPT_OVERRIDES,
   placeAcpi,
+  placeMpTable,
+  XAPIC_ID_MAX,
 } from '../boot/index.js'
 import { FW_CFG_PORT, FW_CFG_PORTS, PVPANIC_PORT, VIRTIO_MMIO_SIZE } from '../devices/index.js'
 import type { PhysicalMemory } from '../x86/index.js'
@@ -25,13 +27,20 @@ export interface VirtioMmioPlace {
   readonly gsi: number
 }
 
-/** Writes the tables of a machine with processors of these APIC ids. */
+/**
+ * Writes the tables of a machine with processors of these APIC ids; beside them an MP table, which has the
+ * same for guests without ACPI, where it can name all ids.
+ */
 export function placeMachineAcpi(
   memory: PhysicalMemory,
   cpus: readonly number[],
   virtioMmio: readonly VirtioMmioPlace[] = [],
 ): AcpiTables {
-  return placeAcpi(memory, acpiOptions(memory, cpus, virtioMmio))
+  const options = acpiOptions(memory, cpus, virtioMmio)
+  // Its IOAPIC has the id behind the last.
+  const fits = Math.max(...cpus) < XAPIC_ID_MAX
+  if (fits) placeMpTable(memory, { cpus, interruptOverrides: options.interruptOverrides })
+  return placeAcpi(memory, options)
 }
 
 /** The same tables as files of fw_cfg, for firmware to place. */

@@ -18,6 +18,7 @@ import {
   PM_TIMER_HZ,
   POST_CODE_PORT,
   type RegisterShadow,
+  RTC_PORT,
   SERIAL_PORTS,
 } from '../devices/index.js'
 
@@ -37,6 +38,8 @@ export interface DevicePlaces {
   pmTimer?: DevicePlace
   /** Reads of PCI configuration space by the ports. */
   pciConfig?: DevicePlace
+  /** Writes to the index port of clock and CMOS RAM. */
+  rtc?: DevicePlace
   /** Port 0x80, which guests write to in order to pass the time. */
   postCode?: DevicePlace
 }
@@ -47,6 +50,7 @@ const PCI_GATE = PCI_REGISTERS + PCI_SHADOW_SIZE
 const PCI_ADDRESS = PCI_GATE + PCI_SHADOW_SIZE
 const SERIAL_REGISTERS = PCI_ADDRESS + 8
 const SERIAL_GATE = SERIAL_REGISTERS + 8
+const RTC_INDEX = SERIAL_GATE + 8
 const SIZE = PCI_ADDRESS + 0x1000
 
 // Of a configuration address: enabled and on bus 0, then function and register.
@@ -71,6 +75,9 @@ export class NativeDevices {
     registers: this.#memory.view(SERIAL_REGISTERS, 8),
     gate: this.#memory.view(SERIAL_GATE, 8),
   }
+
+  /** Where the clock is to keep its index. */
+  readonly rtcIndex = this.#memory.view(RTC_INDEX, 1)
 
   /** What the PCI bridge is to keep up to date. */
   get pciShadow(): PciConfigShadow {
@@ -97,6 +104,10 @@ export class NativeDevices {
     }
     if (this.#isNative('pmTimer')) this.#answerTimer()
     if (this.#isNative('pciConfig')) this.#answerPciConfig()
+    if (this.#isNative('rtc')) {
+      const write = { memory: this.#memory, address: RTC_INDEX }
+      this.#vm.answerPio(RTC_PORT, 1, { read: 0xff, write })
+    }
     if (this.#isNative('postCode')) this.#vm.answerPio(POST_CODE_PORT, 1, { write: 'ignore' })
   }
 

@@ -83,7 +83,7 @@ export class Platform {
       irq: interruptLine(vm, SERIAL_PORTS.com1.irq),
       holdInput: options.holdSerialInput,
     })
-    this.#rtc = new RtcCmos({ irq: interruptLine(vm, RTC_IRQ) })
+    this.#rtc = new RtcCmos({ irq: interruptLine(vm, RTC_IRQ), index: this.#native.rtcIndex })
     this.#rtc.setMemorySize(sizesAround4G(options.memory.ranges))
     this.ports.add(SERIAL_PORTS.com1.port, 8, this.serial)
     this.ports.add(RTC_PORT, 2, this.#rtc)

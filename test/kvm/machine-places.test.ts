@@ -23,6 +23,8 @@ const PROBE = `
         mov dx, 0x402;  in al, dx;  stosb
         mov al, 0x41;   out dx, al
         out 0x80, al
+        mov al, 13
+        out 0x70, al;   in al, 0x70;  stosb      // the clock's index, which reads as all ones
         mov dx, 0x608;  in eax, dx;  mov ebx, eax
   wait: in eax, dx
         cmp eax, ebx
@@ -63,7 +65,7 @@ async function probe(devicePlaces?: DevicePlaces) {
 const REGISTERS = [
   ...['60', '01'], // transmitter empty; no interrupt
   ...['00000080', '361b0800', '0800'], // the address; vendor and device; device
-  ...['ffffffff', 'e9'],
+  ...['ffffffff', 'e9', 'ff'],
 ].join('')
 
 test('by default only the power-off reaches JavaScript', async () => {
@@ -71,7 +73,7 @@ test('by default only the power-off reaches JavaScript', async () => {
 })
 
 test('a place can be chosen for each device', async () => {
-  const all = ['serial', 'debugConsole', 'pmTimer', 'pciConfig', 'postCode'] as const
+  const all = [...(['serial', 'debugConsole', 'pmTimer', 'pciConfig', 'rtc', 'postCode'] as const)]
   const inJs = (devices: readonly string[]) =>
     probe(Object.fromEntries(devices.map((name) => [name, 'js'])))
   const exits: Record<string, number> = {}
@@ -80,7 +82,7 @@ test('a place can be chosen for each device', async () => {
     expect({ registers, debug }).toEqual({ registers: REGISTERS, debug: 'A' })
     exits[device] = reachedJavaScript - 1
   }
-  expect(exits).toMatchObject({ debugConsole: 2, pciConfig: 6, postCode: 1 })
+  expect(exits).toMatchObject({ debugConsole: 2, pciConfig: 6, rtc: 2, postCode: 1 })
   // Two status reads and one string of 20 bytes or more, which KVM may cut.
   expect(exits.serial).toBeGreaterThanOrEqual(3)
   expect(exits.pmTimer).toBeGreaterThanOrEqual(2)

@@ -88,3 +88,12 @@ test.each([
 ])('%s is refused', async (_, options, code) => {
   await expect(Machine.create(options as never)).rejects.toMatchObject({ code })
 })
+
+test('an MP table stands where guests without ACPI look for one, if it can name all processors', async () => {
+  const signature = (machine: Machine) =>
+    Buffer.from(machine.memory.read(0xf_c000, 4)).toString('latin1')
+  await using few = await create(spinKernel, 254)
+  expect(signature(few)).toBe('_MP_')
+  await using many = await create(spinKernel, 255)
+  expect(signature(many)).toBe('\0\0\0\0')
+})

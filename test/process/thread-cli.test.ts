@@ -22,8 +22,8 @@ test('report the exits of each vCPU, and leave the output alone', () => {
     encoding: 'utf8',
   })
   expect([status, stdout]).toEqual([0, '>hello q'])
-  expect(stderr).toMatch(/^vCPU {2}exit +count {2}guest ms {2}handler ms/m)
-  expect(stderr).toMatch(/^ +0 {2}io +\d+ +\d+\.\d +\d+\.\d +\d+\.\d$/m)
+  expect(stderr).toMatch(/^vCPU {2}exit +count {2}native {2}guest ms {2}handler ms/m)
+  expect(stderr).toMatch(/^ +0 {2}io +\d+ +\d+ +\d+\.\d +\d+\.\d +\d+\.\d$/m)
   const { traceEvents } = JSON.parse(readFileSync(trace, 'utf8'))
   const ports = traceEvents.filter(({ name }: { name: string }) => name === 'io')
   expect(ports.some(({ args }: { args: { address: number } }) => args.address === 0x3f8)).toBe(true)
