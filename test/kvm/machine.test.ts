@@ -1,7 +1,10 @@
 // A whole machine: its life, its ends, two at once.
 
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { Machine } from '../../src/index.js'
+import { type ImageProgress, Machine } from '../../src/index.js'
 import { crashKernel, echoKernel, spinKernel } from '../helpers/small-kernels.js'
 
 const create = (kernel: Uint8Array, cpus = 1) =>
@@ -96,4 +99,23 @@ test('an MP table stands where guests without ACPI look for one, if it can name 
   expect(signature(few)).toBe('_MP_')
   await using many = await create(spinKernel, 255)
   expect(signature(many)).toBe('\0\0\0\0')
+})
+
+test('tells how far the files of its images have been read', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'node-kvm-machine-'))
+  const kernel = join(folder, 'kernel')
+  try {
+    writeFileSync(kernel, Buffer.concat([echoKernel, Buffer.alloc(9 * 2 ** 20)]))
+    const seen: ImageProgress[] = []
+    const boot = { kernel, initrd: Buffer.alloc(100) }
+    const onProgress = (progress: ImageProgress) => seen.push(progress)
+    await using machine = await Machine.create({ memory: '32M', boot, onProgress })
+    const total = echoKernel.length + 9 * 2 ** 20
+    expect(machine.state).toBe('created')
+    expect(seen.length).toBe(4)
+    expect(seen[0]).toEqual({ path: kernel, loaded: 0, total })
+    expect(seen.at(-1)).toEqual({ path: kernel, loaded: total, total })
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
 })

@@ -1,0 +1,141 @@
+// @ts-check
+// npm run lab -- node lab/compare-boot.mjs [--rounds N] [--loud] [--json]: Debian's kernel and one initramfs
+// booted by node-kvm and by QEMU's microvm and q35 machines, in turn, on the KVM of the emulated machine.
+// --loud lets the kernel print its messages. Needs root and tracefs, so it is for the lab.
+import { spawn, spawnSync } from 'node:child_process'
+import { mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { parseArgs } from 'node:util'
+import { initramfs, kernelElf } from './linux.mjs'
+
+const MARK = 'this is user space'
+const MEMORY = '512'
+const TRACING = '/sys/kernel/tracing'
+const TICKS_PER_SECOND = 100
+const root = join(import.meta.dirname, '..')
+
+const { values: options } = parseArgs({
+  options: {
+    rounds: { type: 'string', default: '3' },
+    loud: { type: 'boolean', default: false },
+    json: { type: 'boolean', default: false },
+  },
+})
+const cmdline = `console=ttyS0 panic=-1 ${options.loud ? '' : 'quiet'}`.trim()
+const kernel = kernelElf()
+const initrd = initramfs(`echo "${MARK}"; sleep 1`, { end: 'poweroff' })
+
+/** @param {string} machine */
+const qemu = (machine) => [
+  ...['qemu-system-x86_64', '-accel', 'kvm', '-cpu', 'host', '-M', machine, '-m', MEMORY],
+  ...['-nodefaults', '-no-user-config', '-display', 'none', '-serial', 'stdio', '-no-reboot'],
+  ...['-kernel', kernel, '-initrd', initrd, '-append', cmdline],
+]
+
+/** What is compared. Without its clock, microvm has Debian's kernel wait for one, 20 000 reads long. */
+const contenders = {
+  'node-kvm': [
+    ...[process.execPath, join(root, 'lib/cli/main.js'), 'run', '--memory', `${MEMORY}M`],
+    ...['--kernel', kernel, '--initrd', initrd, '--cmdline', cmdline],
+  ],
+  microvm: qemu('microvm,rtc=on'),
+  q35: qemu('q35'),
+}
+
+/**
+ * A buffer of the kernel's tracing for events of KVM.
+ *
+ * @param {string} name
+ * @param {string} event
+ * @param {string} trigger
+ */
+function openTrace(name, event, trigger) {
+  const folder = join(TRACING, 'instances', name)
+  const triggers = join(folder, 'events/kvm', event, 'trigger')
+  mkdirSync(folder, { recursive: true })
+  writeFileSync(join(folder, 'trace_clock'), 'mono')
+  writeFileSync(triggers, trigger)
+  writeFileSync(join(folder, 'events/kvm', event, 'enable'), '1')
+  return {
+    /** @param {string} file */
+    read: (file) => readFileSync(join(folder, file), 'utf8'),
+    close() {
+      writeFileSync(join(folder, 'events/kvm', event, 'enable'), '0')
+      writeFileSync(triggers, `!${trigger}`)
+      rmdirSync(folder)
+    },
+  }
+}
+
+/** @param {number} pid CPU seconds so far */
+function cpuSeconds(pid) {
+  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? []
+  return (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND
+}
+
+/**
+ * What a process has in memory beside its guest's RAM, which is the largest of its mappings.
+ *
+ * @param {number} pid MiB
+ */
+function memoryBesideGuest(pid) {
+  const mappings = readFileSync(`/proc/${pid}/smaps`, 'utf8').matchAll(/^Rss: +(\d+) kB$/gm)
+  const kib = Array.from(mappings, ([, size]) => Number(size)).sort((a, b) => b - a)
+  return kib.slice(1).reduce((sum, size) => sum + size, 0) / 1024
+}
+
+/** @param {string[]} command @returns {Promise<Record<string, number>>} */
+async function boot([program = '', ...args]) {
+  const entry = openTrace('entry', 'kvm_entry', 'traceoff:1')
+  const exits = openTrace('exits', 'kvm_userspace_exit', 'hist:keys=reason')
+  const began = process.hrtime.bigint()
+  const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'inherit'] })
+  const { pid = 0 } = child
+  let output = ''
+  /** @type {Record<string, number> | undefined} */
+  let figures
+  child.stdout.on('data', (chunk) => {
+    output += chunk
+    if (figures !== undefined || !output.includes(MARK)) return
+    const first = /(\d+)\.(\d{6}): kvm_entry/.exec(entry.read('trace')) ?? []
+    const firstNs = BigInt(`${first[1]}${first[2]}000`)
+    figures = {
+      'first instruction ms': Number(firstNs - began) / 1e6,
+      'user space ms': Number(process.hrtime.bigint() - began) / 1e6,
+      'exits to user space': Number(
+        /Hits: (\d+)/.exec(exits.read('events/kvm/kvm_userspace_exit/hist'))?.[1],
+      ),
+      'CPU s': cpuSeconds(pid),
+      'memory beside RAM MiB': memoryBesideGuest(pid),
+    }
+  })
+  await new Promise((resolve) => child.on('close', resolve))
+  entry.close()
+  exits.close()
+  if (figures === undefined) throw new Error(`${program}: no user space:\n${output}`)
+  return figures
+}
+
+/** @param {number[]} values */
+const median = (values) => values.sort((a, b) => a - b)[values.length >> 1] ?? Number.NaN
+
+spawnSync('mount', ['-t', 'tracefs', 'tracefs', TRACING])
+/** @type {Record<string, Record<string, number>[]>} */
+const runs = Object.fromEntries(Object.keys(contenders).map((name) => [name, []]))
+for (let round = 0; round < Number(options.rounds); round++) {
+  for (const [name, command] of Object.entries(contenders)) runs[name]?.push(await boot(command))
+}
+const table = Object.fromEntries(
+  Object.entries(runs).map(([name, figures]) => [
+    name,
+    Object.fromEntries(
+      Object.keys(figures[0] ?? {}).map((key) => {
+        const value = median(figures.map((each) => each[key] ?? Number.NaN))
+        return [key, Number(value.toFixed(1))]
+      }),
+    ),
+  ]),
+)
+console.log(`Medians of ${options.rounds} rounds, "${cmdline}"`)
+if (options.json) console.log(JSON.stringify({ runs, table }))
+else console.table(table)
