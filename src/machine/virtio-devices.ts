@@ -1,5 +1,6 @@
 // The virtio devices of one machine: where they are, and what they need of it.
 
+import { KvmError } from '../core/errors.js'
 import type { GuestMemory } from '../core/memory.js'
 import { invalidArgType, list, object, outOfRange } from '../core/validate.js'
 import type { Vm } from '../core/vm.js'
@@ -36,11 +37,18 @@ const MAX_MMIO_DEVICES = 256
 /** What is told when a device can go on only after a reset. */
 export type OnDeviceFailure = (device: VirtioDevice, error: unknown) => void
 
-/** What `MachineOptions.devices` says, in its long form. */
+/** Devices that belong to a machine; one that was closed cannot be used again. */
+const taken = new WeakSet<VirtioDevice>()
+
+/**
+ * What `MachineOptions.devices` says, in its long form.
+ *
+ * @throws KvmError `ERR_KVM_BUSY` for a device that a machine has, or had
+ */
 export function machineDevices(
   devices: readonly (VirtioDevice | MachineDevice)[] = [],
 ): MachineDevice[] {
-  return list(devices, 'devices').map((each, i): MachineDevice => {
+  const entries = list(devices, 'devices').map((each, i): MachineDevice => {
     const entry = each instanceof VirtioDevice ? { device: each } : object(each, `devices[${i}]`)
     const { device, transport = 'pci' } = entry
     if (!(device instanceof VirtioDevice)) {
@@ -51,6 +59,11 @@ export function machineDevices(
     }
     return entry
   })
+  const all = entries.map(({ device }) => device)
+  const used = all.find((device, i) => taken.has(device) || all.indexOf(device) !== i)
+  if (used) throw new KvmError('ERR_KVM_BUSY', undefined, `${used.name} is in use already`)
+  for (const device of all) taken.add(device)
+  return entries
 }
 
 /** The devices that a machine was given, each with its transport once it has a place. */

@@ -25,16 +25,3 @@ export function kvmMappings(): number {
 
 /** How many threads this process has. */
 export const threadCount = (): number => readdirSync('/proc/self/task').length
-
-/** How many eventfds this process has open. */
-export function eventFdCount(): number {
-  let count = 0
-  for (const fd of readdirSync('/proc/self/fd')) {
-    try {
-      if (readlinkSync(`/proc/self/fd/${fd}`) === 'anon_inode:[eventfd]') count++
-    } catch {
-      // The descriptor of the listing itself is gone by now.
-    }
-  }
-  return count
-}

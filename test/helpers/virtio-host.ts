@@ -25,7 +25,7 @@ export const HOST_MMIO_GPA = 0xea00_0000
 
 class TestDoorbell implements Doorbell {
   readonly id: number
-  place_: DoorbellPlace | undefined
+  where: DoorbellPlace | undefined
   #handler: (() => void) | undefined
   #rang = false
   readonly #onClose: (bell: TestDoorbell) => void
@@ -36,7 +36,7 @@ class TestDoorbell implements Doorbell {
   }
 
   place(place: DoorbellPlace | undefined): void {
-    this.place_ = place
+    this.where = place
   }
 
   // As an eventfd's, the handler runs later.
@@ -150,9 +150,7 @@ export class TestHost implements VirtioHost, GuestAccess {
   }
 
   async write(gpa: number, size: 1 | 2 | 4, value: number): Promise<void> {
-    const bells = [...this.#doorbells].filter(({ place_: place }) =>
-      isRung(place, gpa, size, value),
-    )
+    const bells = [...this.#doorbells].filter(({ where }) => isRung(where, gpa, size, value))
     if (bells.length === 0) this.mmio.write(gpa, size, value >>> 0)
     for (const bell of bells) bell.ring()
     await this.#held

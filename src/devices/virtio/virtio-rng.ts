@@ -6,7 +6,7 @@ import { VirtioDevice } from './virtio-device.js'
 import { VIRTIO_ID } from './virtio-numbers.js'
 
 /** At most this much to a request, however large its buffer is: the driver asks again. */
-const MOST_BYTES = 0x1_0000
+const MOST_BYTES = 0x1000
 
 /** Feeds the guest random bytes of this process's generator. Linux shows it as `/dev/hwrng`. */
 export class VirtioRng extends VirtioDevice {
