@@ -57,7 +57,10 @@ export function bytes(value: unknown, name: string): Uint8Array {
 /** A list, as an array that nobody else can change while it is worked through. */
 export function list<T>(value: readonly T[], name: string): T[] {
   if (!Array.isArray(value)) throw invalidArgType(name, 'an array', value)
-  return Array.from({ length: value.length }, (_, i) => value[i] as T)
+  const copy: T[] = []
+  const { length } = value
+  for (let i = 0; i < length; i++) copy.push(value[i] as T)
+  return copy
 }
 
 /** A function. */

@@ -3,7 +3,7 @@
 // covers: KVM_GET_MSRS@vcpu KVM_SET_MSRS@vcpu KVM_X86_SETUP_MCE@vcpu KVM_X86_SET_MCE@vcpu
 
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { KVM_GET_SUPPORTED_HV_CPUID } from '../../src/uapi/index.js'
+import { KVM_GET_SUPPORTED_HV_CPUID, type KvmCpuidEntry2 } from '../../src/uapi/index.js'
 import { createGuest, ENTRY, type Guest, HALT } from '../helpers/guest.js'
 import { needs, needsNo } from '../helpers/probe.js'
 import { expectMissing } from '../helpers/refusal.js'
@@ -21,9 +21,12 @@ describe('CPUID', () => {
     const table = kvm.getSupportedCpuid()
     vcpu.setCpuid2(table)
     const kept = vcpu.getCpuid2()
-    expect(kept.map((leaf) => [leaf.function, leaf.index, leaf.flags])).toEqual(
-      table.map((leaf) => [leaf.function, leaf.index, leaf.flags]),
-    )
+    const nameOf = (leaf: KvmCpuidEntry2) => [leaf.function, leaf.index, leaf.flags].join()
+    const names = kept.map(nameOf)
+    const lost = table.filter((leaf) => !names.includes(nameOf(leaf)))
+    // KERNEL: 6.18 was seen to leave out leaves of zeros, which is what a guest reads there anyway.
+    expect(lost.filter(({ eax, ebx, ecx, edx }) => (eax | ebx | ecx | edx) !== 0)).toEqual([])
+    expect(names).toEqual(table.filter((leaf) => !lost.includes(leaf)).map(nameOf))
     vcpu.setCpuid2(kept)
     expect(vcpu.getCpuid2()).toEqual(kept)
   })

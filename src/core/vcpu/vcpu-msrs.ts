@@ -38,7 +38,10 @@ export abstract class VcpuMsrs extends VcpuCpuid {
       data: 0n,
     }))
     return batches(entries).flatMap((batch) =>
-      this.#transferMsrs(KVM_GET_MSRS, 'KVM_GET_MSRS', batch),
+      withDraft((draft) => {
+        this.#transferMsrs(KVM_GET_MSRS, 'KVM_GET_MSRS', batch, draft)
+        return batch.map((_, i) => msrEntry(draft, i))
+      }),
     )
   }
 
@@ -50,25 +53,27 @@ export abstract class VcpuMsrs extends VcpuCpuid {
    */
   setMsrs(entries: readonly MsrEntry[]): void {
     for (const batch of batches(list(entries, 'entries'))) {
-      this.#transferMsrs(KVM_SET_MSRS, 'KVM_SET_MSRS', batch)
+      withDraft((draft) => this.#transferMsrs(KVM_SET_MSRS, 'KVM_SET_MSRS', batch, draft))
     }
   }
 
   // KERNEL: both requests return how many MSRs they got through and stop at the first they refuse.
-  #transferMsrs(request: number, name: string, batch: readonly MsrEntry[]): MsrEntry[] {
-    return withDraft((draft) => {
-      for (let i = 0; i < batch.length; i++) encodeKvmMsrEntry(draft, HEADER + i * ENTRY, batch[i]!)
-      draft.u32[0] = batch.length
-      draft.u32[1] = 0
-      const done = this.request(request, name, draft.buffer as ArrayBuffer)
-      const entries = batch.map((_, i) => msrEntry(draft, i))
-      if (done === batch.length) return entries
-      throw kvmError(EINVAL, {
-        ioctl: name,
-        msr: entries[done]!.index,
-        vcpuId: this.id,
-        reason: 'KVM refuses this MSR',
-      })
+  #transferMsrs(
+    request: number,
+    name: string,
+    batch: readonly MsrEntry[],
+    draft: StructView,
+  ): void {
+    for (let i = 0; i < batch.length; i++) encodeKvmMsrEntry(draft, HEADER + i * ENTRY, batch[i]!)
+    draft.u32[0] = batch.length
+    draft.u32[1] = 0
+    const done = this.request(request, name, draft.buffer as ArrayBuffer)
+    if (done === batch.length) return
+    throw kvmError(EINVAL, {
+      ioctl: name,
+      msr: msrEntry(draft, done).index,
+      vcpuId: this.id,
+      reason: 'KVM refuses this MSR',
     })
   }
 }
