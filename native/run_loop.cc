@@ -80,13 +80,14 @@ Ref<VcpuThread> VcpuThread::start(Ref<Vcpu> vcpu, Ref<ExitQueue> queue, uint32_t
     errno = error;
     return {};
   }
-  char name[16];
-  std::snprintf(name, sizeof(name), "kvm-vcpu-%u", self->vcpu_->vcpu_id());
-  ::pthread_setname_np(self->thread_, name);
   return self;
 }
 
 void VcpuThread::loop() {
+  char name[16];
+  std::snprintf(name, sizeof(name), "kvm-vcpu-%u", vcpu_->vcpu_id());
+  // By the thread itself: of another thread it would be a file of /proc to open, write and close.
+  ::pthread_setname_np(::pthread_self(), name);
   pid_t tid = current_tid();
   tid_.store(tid);
   futex_wake(tid_);
