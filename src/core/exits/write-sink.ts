@@ -89,9 +89,9 @@ export class WriteSink {
   }
 
   #arm(): void {
-    // ORDER: armed, then the look for writes; who writes does the opposite.
+    // ORDER: armed, then the look for writes; who writes does the opposite. One of the two disarms.
     Atomics.store(this.#u32, ARMED, 1)
-    if (this.#hasNext) this.#drainSoon()
+    if (this.#hasNext && Atomics.exchange(this.#u32, ARMED, 0) !== 0) this.#drainSoon()
   }
 
   #drainSoon(): void {
