@@ -42,7 +42,12 @@ export {
   traceToJson,
 } from './core/exits/exit-trace.js'
 export type * from './core/exits/exits.js'
-export type { NativeAnswer, RegisterFile } from './core/exits/native-answer.js'
+export type {
+  CounterRegister,
+  IndexedRegisters,
+  NativeAnswer,
+  RegisterFile,
+} from './core/exits/native-answer.js'
 export type * from './core/exits/rare-exits.js'
 export { type SunkWrite, WriteSink, type WriteSinkOptions } from './core/exits/write-sink.js'
 export { KvmFile } from './core/file.js'
