@@ -18,6 +18,7 @@ import { cacheFolder, ensureBusybox, ensureKernel } from './setup.mjs'
  * (with `reboot=k` by the i8042, with `reboot=t` by a triple fault). Default `poweroff`.
  * @property {string[]} [modules] kernel modules of the cloud flavour to load first, with all they need;
  * virtio and its devices are modules
+ * @property {Record<string, Uint8Array>} [files] more files, executable, by their paths without a leading slash
  */
 
 /**
@@ -58,7 +59,7 @@ function keepImage(archive) {
  * @param {string} script
  * @param {{ interactive: boolean } & InitramfsOptions} options
  */
-function makeInitramfs(script, { interactive, end = 'poweroff', modules = [] }) {
+function makeInitramfs(script, { interactive, end = 'poweroff', modules = [], files = {} }) {
   const loaded = readModules(ensureKernel('cloud').modules, modules)
   const settings = `INTERACTIVE=${interactive ? 'yes' : 'no'}\nEND=${end}\n`
   const archive = encodeCpio([
@@ -70,6 +71,7 @@ function makeInitramfs(script, { interactive, end = 'poweroff', modules = [] }) 
     { path: 'script', data: script },
     { path: 'settings', data: settings },
     { path: 'bin/busybox', mode: 0o755, data: readFileSync(ensureBusybox()) },
+    ...Object.entries(files).map(([path, data]) => ({ path, mode: 0o755, data })),
     { path: 'modules/order', data: loaded.map((module) => `${module.name}\n`).join('') },
     ...loaded.map((module) => ({ path: `modules/${module.name}.ko`, data: module.data })),
   ])

@@ -1,6 +1,7 @@
 #include "bound.h"
 
 #include "convert.h"
+#include "files.h"
 #include "requests.h"
 
 namespace node_kvm {
@@ -150,6 +151,19 @@ napi_value bound_kick(napi_env env, napi_callback_info info) {
   return nullptr;
 }
 
+// Adds to an eventfd's count.
+napi_value bound_signal(napi_env env, napi_callback_info info) {
+  size_t argc = 1;
+  napi_value argument;
+  void* data = nullptr;
+  napi_get_cb_info(env, info, &argc, &argument, nullptr, &data);
+  int64_t count = 0;
+  napi_get_value_int64(env, argument, &count);
+  Result result =
+      static_cast<PlainFile*>(data)->write(reinterpret_cast<uint8_t*>(&count), sizeof count);
+  return result >= 0 ? nullptr : number(env, result);
+}
+
 void bind(Napi::Env env, Napi::Object holder, const char* name, napi_callback callback,
           Object* object) {
   napi_value function = nullptr;
@@ -217,6 +231,9 @@ void add_bound_functions(Napi::Env env, Napi::Object holder, Object* object) {
     case Kind::kVcpu:
     case Kind::kDevice:
       break;
+    case Kind::kFile:
+      bind(env, holder, "signal", bound_signal, object);
+      return;
     default:
       return;
   }

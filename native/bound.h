@@ -12,7 +12,8 @@ namespace node_kvm {
 // JavaScript has put into the environment's `chosen`.
 void add_environment_functions(Napi::Env env, Napi::Object exports);
 
-// ioctl(request, argument?) on every file; kick() on a vCPU, and its `slot`.
+// ioctl(request, argument?) on every file of KVM; kick() on a vCPU, and its `slot`; signal(count)
+// on files that are not KVM's, for eventfds.
 void add_bound_functions(Napi::Env env, Napi::Object holder, Object* object);
 
 }  // namespace node_kvm

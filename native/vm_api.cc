@@ -257,14 +257,6 @@ Napi::Value read_file(Info info) {
   return to_value(info.Env(), file->read(data, size));
 }
 
-Napi::Value write_file(Info info) {
-  Arguments args(info);
-  auto* file = args.object<PlainFile>();
-  auto [data, size] = args.bytes();
-  if (!args.ok()) return {};
-  return to_value(info.Env(), file->write(data, size));
-}
-
 Napi::Value read_file_at(Info info) {
   Arguments args(info);
   auto* file = args.object<PlainFile>();
@@ -301,7 +293,6 @@ void add_vm_functions(Napi::Env env, Napi::Object exports) {
   add("createEventFd", create_eventfd);
   add("statsFile", stats_file);
   add("readFile", read_file);
-  add("writeFile", write_file);
   add("readFileAt", read_file_at);
 }
 

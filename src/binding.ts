@@ -50,6 +50,12 @@ export interface VcpuHandle extends FileHandle {
   kick(): void
 }
 
+/** A handle on a file that is not one of KVM's. */
+export interface PlainFileHandle extends Handle {
+  /** Adds to the count of an eventfd; undefined when it did. */
+  signal(count: number): number | undefined
+}
+
 /** What an address or a descriptor in a struct refers to; null leaves the field as it is. */
 export type Attachment = Uint8Array | Handle | null
 
@@ -311,8 +317,8 @@ interface Native extends MemoryNative, UserfaultNative, VirtqueueNative, BlockNa
   createDevice(vm: FileHandle, type: number, flags: number): FileHandle | number
   getDeviceAttr(file: FileHandle, group: number, attr: number, value: Uint8Array): number
   setDeviceAttr(file: FileHandle, group: number, attr: number, value: Uint8Array | Handle): number
-  openFile(path: string, writable: 0 | 1): Handle | number
-  createEventFd(initial: number, semaphore: 0 | 1): Handle | number
+  openFile(path: string, writable: 0 | 1): PlainFileHandle | number
+  createEventFd(initial: number, semaphore: 0 | 1): PlainFileHandle | number
   /** Calls back with each count it takes. A number for the two below, or an error. */
   watchEventFd(file: Handle, onSignal: (count: number) => void): number
   unwatchEventFd(watch: number): void
@@ -320,9 +326,8 @@ interface Native extends MemoryNative, UserfaultNative, VirtqueueNative, BlockNa
   /** A number for the next, or an error: EBUSY, ELOOP (native/event_relay.h). */
   relayEventFd(source: Handle, target: Handle): number
   endEventFdRelay(relay: number): void
-  statsFile(of: FileHandle): Handle | number
+  statsFile(of: FileHandle): PlainFileHandle | number
   readFile(file: Handle, data: Uint8Array): number
-  writeFile(file: Handle, data: Uint8Array): number
   readFileAt(file: Handle, offset: number, data: Uint8Array): number
   /** One register: its id and value. */
   vcpuOneReg(vcpu: VcpuHandle, set: 0 | 1, register: BigUint64Array): number

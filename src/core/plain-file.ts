@@ -1,17 +1,17 @@
 // Files that are not KVM's own but that its requests refer to.
 
-import { type Binding, binding, type Handle } from '../binding.js'
+import { type Binding, binding, type Handle, type PlainFileHandle } from '../binding.js'
 import { kvmError } from './errors.js'
 import { filePath, invalidArgType } from './validate.js'
 
 /** Base of the objects that own another file descriptor than one of KVM's. */
 export class PlainFile implements Disposable {
   readonly #native: Binding
-  readonly #handle: Handle
+  readonly #handle: PlainFileHandle
   #closed = false
 
   /** @internal */
-  protected constructor(native: Binding, handle: Handle) {
+  protected constructor(native: Binding, handle: PlainFileHandle) {
     this.#native = native
     this.#handle = handle
   }
@@ -57,7 +57,7 @@ export class PlainFile implements Disposable {
   }
 
   /** @internal */
-  protected get handle(): Handle {
+  protected get handle(): PlainFileHandle {
     return this.#handle
   }
 }

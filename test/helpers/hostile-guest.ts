@@ -7,43 +7,12 @@ import {
   PciFunction,
 } from '../../src/devices/index.js'
 import { Machine, MachineCrash } from '../../src/index.js'
+import { Dice } from './dice.js'
 import { image, layout } from './guests/hostile.js'
 
 const ECAM = 0xe800_0000
 const MEMORY = 0x40_0000
 const LAST = 0x20_0000
-
-/** Numbers below 2^32 that follow from a seed (Marsaglia's xorshift). */
-function* numbers(seed: number): Generator<number, never> {
-  let state = (seed * 2_654_435_761 + 1) >>> 0 || 1
-  for (;;) {
-    state ^= state << 13
-    state ^= state >>> 17
-    state ^= state << 5
-    state >>>= 0
-    yield state
-  }
-}
-
-class Dice {
-  readonly #numbers: Generator<number, never>
-
-  constructor(seed: number) {
-    this.#numbers = numbers(seed)
-  }
-
-  below(limit: number): number {
-    return this.#numbers.next().value % limit
-  }
-
-  any(): number {
-    return this.#numbers.next().value
-  }
-
-  of<T>(choices: readonly T[]): T {
-    return choices[this.below(choices.length)]!
-  }
-}
 
 /** BARs of all kinds, MSI-X and MSI; a write raises an interrupt that the value chooses. */
 function addFunction(machine: Machine, slot: number): void {

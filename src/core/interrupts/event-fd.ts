@@ -1,6 +1,6 @@
 // eventfd(2): a counter in the kernel that threads, KVM and other drivers raise and consume.
 
-import { binding, KIND_FILE } from '../../binding.js'
+import { binding, KIND_FILE, type PlainFileHandle } from '../../binding.js'
 import { AbortError, closedError, kvmError } from '../errors.js'
 import { PlainFile } from '../plain-file.js'
 import { callback, instance, integer, object, uint32 } from '../validate.js'
@@ -45,9 +45,8 @@ export class EventFd extends PlainFile {
    * @throws KvmError `EAGAIN` when it would exceed 2^64 - 2.
    */
   signal(count = 1): void {
-    this.#count[0] = BigInt(integer(count, 'count', 1))
-    const result = this.native.writeFile(this.handle, this.#bytes)
-    if (result < 0) throw kvmError(result, { syscall: 'write' })
+    const result = this.handle.signal(integer(count, 'count', 1))
+    if (result !== undefined) throw kvmError(result, { syscall: 'write' })
   }
 
   /**
@@ -163,7 +162,7 @@ export class EventFd extends PlainFile {
     const native = binding()
     const handle = native.findObject(integer(id, 'id'), KIND_FILE)
     if (handle === null) throw closedError()
-    return new EventFd(native, handle)
+    return new EventFd(native, handle as PlainFileHandle)
   }
 
   override close(): void {
