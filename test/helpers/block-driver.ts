@@ -248,9 +248,14 @@ export class BlockDriver implements AsyncDisposable {
     return (await this.request({ type, data: new Uint8Array(data.buffer) })).status
   }
 
+  /** Hears of no request's end any more. */
+  offInterrupts(): void {
+    for (const call of this.#calls) call.offSignal()
+  }
+
   /** The driver resets its device. Resolves when that touches memory no more. */
   async reset(): Promise<void> {
-    for (const call of this.#calls) call.offSignal()
+    this.offInterrupts()
     this.#activation.end()
     await this.device.stop()
     this.#activation.close()
