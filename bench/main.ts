@@ -12,6 +12,7 @@ import { type Report, toJson, toTable } from './report.js'
 
 const benchmarks: Record<string, () => Promise<{ benchmark: Benchmark }>> = {
   api: () => import('./api.js'),
+  block: () => import('./block.js'),
   exit: () => import('./exit.js'),
   interrupts: () => import('./interrupts.js'),
   memory: () => import('./memory.js'),

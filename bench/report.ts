@@ -71,12 +71,33 @@ export interface PhaseRow {
   met: boolean
 }
 
+/** What a request costs: until it is back, and CPU time of the whole process. Nanoseconds. */
+export interface PeerFigures {
+  ns: number
+  cpuNs: number
+}
+
+/** The same work done by another program. */
+export interface PeerRow {
+  id: string
+  what: string
+  peer: string
+  theirs: PeerFigures
+  ours: PeerFigures
+  /** Ours of theirs. */
+  ratio: number
+  cpuRatio: number
+  goal: { ratio: number; cpuRatio: number }
+  met: boolean
+}
+
 /** What a benchmark found. */
 export interface Report {
   rows: Row[]
   allocations: AllocationRow[]
   latencies?: LatencyRow[]
   phases?: PhaseRow[]
+  peers?: PeerRow[]
 }
 
 /** Puts a comparison beside its goal. */
@@ -143,6 +164,21 @@ export function phaseRow(
   return { id, what, phases, c, ours, ratio, goal: { ratio: most }, met: ratio <= most }
 }
 
+/** Puts another program's figures beside ours: we are to be no slower, and to need no more. */
+export function peerRow(
+  id: string,
+  what: string,
+  peer: string,
+  theirs: PeerFigures,
+  ours: PeerFigures,
+): PeerRow {
+  const ratio = ours.ns / theirs.ns
+  const cpuRatio = ours.cpuNs / theirs.cpuNs
+  const goal = { ratio: 1, cpuRatio: 1 }
+  const met = ratio <= goal.ratio && cpuRatio <= goal.cpuRatio
+  return { id, what, peer, theirs, ours, ratio, cpuRatio, goal, met }
+}
+
 const sum = (times: readonly number[]) => times.reduce((all, time) => all + time, 0)
 
 /** One object with everything. */
@@ -154,6 +190,7 @@ export function toJson(name: string, report: Report): string {
 /** A table of the thread's CPU time, with the wall clock's difference beside it. */
 export function toTable(name: string, report: Report): string {
   if (report.phases !== undefined) return phaseLines(name, report.phases).join('\n')
+  if (report.peers !== undefined) return peerLines(name, report.peers).join('\n')
   const lines = [['', 'C', 'ours', 'extra', '', 'ratio', 'wall extra', 'goal', '']]
   for (const { what, cpu, wall, goal, met } of report.rows) {
     lines.push([
@@ -186,6 +223,18 @@ function phaseLines(name: string, rows: readonly PhaseRow[]): string[] {
     const pairs = [...phases.map((_, i) => [c[i]!, ours[i]!]), [sum(c), sum(ours)]].flat()
     const figures = pairs.map((time) => (time / 1e6).toFixed(1))
     lines.push([what, ...figures, `${ratio.toFixed(2)} of ≤ ${goal.ratio}`, verdict(met)])
+  }
+  return align(lines)
+}
+
+function peerLines(name: string, rows: readonly PeerRow[]): string[] {
+  const lines = [[`${name}, us each`, rows[0]!.peer, 'ours', 'ratio', 'CPU', 'ours', 'ratio', '']]
+  for (const { what, theirs, ours, ratio, cpuRatio, met } of rows) {
+    const us = (ns: number) => (ns / 1000).toFixed(1)
+    lines.push([
+      ...[what, us(theirs.ns), us(ours.ns), ratio.toFixed(2)],
+      ...[us(theirs.cpuNs), us(ours.cpuNs), cpuRatio.toFixed(2), verdict(met)],
+    ])
   }
   return align(lines)
 }

@@ -2,6 +2,7 @@
 
 import { type VirtioDevice, VirtioRng } from '../devices/index.js'
 import type { Reader } from './config-readers.js'
+import { diskKind } from './disk-kind.js'
 import { netKind } from './net-kind.js'
 
 /** A kind of device as configuration files and the command line know it. */
@@ -20,6 +21,7 @@ export interface DeviceKind {
 
 /** By name. */
 export const DEVICE_KINDS: Readonly<Record<string, DeviceKind>> = {
+  disk: diskKind,
   net: netKind,
   rng: {
     keys: {},

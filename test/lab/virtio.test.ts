@@ -18,7 +18,45 @@ done
 grep virtio /proc/interrupts
 `
 
+/** Two file systems, an aligned disk that grows, and one in JavaScript. */
+const DISK_SCRIPT = `
+mkdir -p /mnt/vda /mnt/vdd
+for disk in vda vdb vdc vdd; do
+  cd /sys/block/$disk
+  echo "$disk: $(cat size) sectors, $(ls mq | wc -l) queues, serial '$(cat serial)', $(cat queue/write_cache)"
+  echo "$disk: blocks $(cat queue/logical_block_size) $(cat queue/physical_block_size) $(cat queue/minimum_io_size) $(cat queue/optimal_io_size) $(cat alignment_offset)"
+done
+dd if=/dev/vdc bs=512 count=1 2>/dev/null | head -n 1
+printf 'guest' | dd of=/dev/vdc conv=fsync 2>/dev/null
+for disk in vda vdd; do
+  mount -t ext4 -o discard /dev/$disk /mnt/$disk || exit 2
+  head -c 24000000 /dev/urandom >/mnt/$disk/big
+  md5sum </mnt/$disk/big >/tmp/$disk.before
+  echo "what $disk is left with" >/mnt/$disk/left
+  sync
+  umount /mnt/$disk
+  mount -t ext4 -o discard /dev/$disk /mnt/$disk || exit 3
+  md5sum </mnt/$disk/big >/tmp/$disk.after
+  cmp /tmp/$disk.before /tmp/$disk.after && echo "$disk keeps what was written"
+done
+echo 'files are gone soon'
+sleep 1
+rm /mnt/vda/big /mnt/vdd/big
+umount /mnt/vda /mnt/vdd
+sync
+echo 'grow now'
+until [ "$(cat /sys/block/vdb/size)" = 32768 ]; do sleep 1; done
+echo 'vdb has grown'
+grep virtio /proc/interrupts
+`
+
 const guests = {
+  disk: {
+    host: 'test/lab/hosts/disk.mjs',
+    script: DISK_SCRIPT,
+    modules: ['virtio_pci', 'virtio_mmio', 'virtio_blk'],
+    cpus: 2,
+  },
   rng: {
     host: 'test/lab/hosts/rng.mjs',
     script: RNG_SCRIPT,
@@ -45,4 +83,36 @@ test('entropy over PCI and MMIO, from split and packed rings', () => {
   expect(devices.map(([, name]) => name)).toHaveLength(4)
   // 8192 random bytes miss a value once in 10^11 reads.
   for (const [, , count] of devices) expect(Number(count)).toBeGreaterThan(250)
+})
+
+test('disks: file systems over PCI and MMIO keep what was written and are clean', () => {
+  const { output } = results.disk
+  for (const disk of ['vda', 'vdd']) {
+    expect(output).toContain(`${disk} keeps what was written`)
+    expect(output).toContain(`host: clean, with what ${disk} is left with`)
+  }
+})
+
+test('disks: the guest sees queues, serial number, caches and alignment', () => {
+  const { output } = results.disk
+  expect(output).toContain("vda: 196608 sectors, 2 queues, serial 'first-disk', write back")
+  expect(output).toContain("vdd: 196608 sectors, 1 queues, serial '', write through")
+  expect(output).toContain('vdb: blocks 4096 16384 65536 1048576 8192')
+  expect(output).toContain('vda: blocks 512 4096 4096 0 0')
+})
+
+test('disks: a discard gives space back, a larger file is a larger disk', () => {
+  const { output } = results.disk
+  const sizes = (when: string) =>
+    [...output.matchAll(new RegExp(`host: ${when} the discard (\\d+) (\\d+) MiB`, 'g'))][0]!.slice(
+      1,
+    )
+  const [before, after] = [sizes('before'), sizes('after')]
+  for (const i of [0, 1]) expect(Number(after[i])).toBeLessThan(Number(before[i]) - 16)
+  expect(output).toContain('vdb has grown')
+})
+
+test('disks: one whose data is in JavaScript', () => {
+  expect(results.disk.output).toContain('\nJavaScript\n')
+  expect(results.disk.output).toContain('host: memory has guest')
 })

@@ -1,0 +1,64 @@
+// Power cuts, in the lab: a process whose guest writes to an ext4 and syncs is killed at a random point,
+// again and again. What the guest was told is on the disk has to be there.
+//
+//   node test/lab/hosts/disk-kill.mjs KILLS '{"kernel": …, "initrd": …, …}'
+import { execFileSync, spawn } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { once } from 'node:events'
+import { truncateSync, writeFileSync } from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { VirtioDisk } from '../../../lib/index.js'
+
+const IMAGE = '/tmp/kill.img'
+const tool = (...command) => {
+  const [program, ...args] = command
+  return execFileSync(`/sbin/${program}`, args, { stdio: 'pipe' })
+}
+
+/** For lab/run-guest.mjs. */
+export const machineOptions = () => ({ devices: [VirtioDisk.open(IMAGE)] })
+
+/** @returns what the guest has synced: names and digests */
+async function writeUntilKilled(spec) {
+  const child = spawn(process.execPath, ['lab/run-guest.mjs', spec], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
+  const ended = once(child, 'close')
+  let said = ''
+  const writes = new Promise((resolve) => {
+    child.stdout.on('data', (chunk) => {
+      said += chunk
+      if (said.includes('synced 3 ')) resolve(undefined)
+    })
+  })
+  await Promise.race([writes, ended])
+  await sleep(Math.random() * 3000)
+  child.kill('SIGKILL')
+  await ended
+  return [...said.matchAll(/synced (\d+) ([\da-f]{32})\r?\n/g)].map(([, name, digest]) => [
+    name,
+    digest,
+  ])
+}
+
+/** @param {number} kill */
+async function cut(kill, spec) {
+  writeFileSync(IMAGE, '')
+  truncateSync(IMAGE, 64 * 2 ** 20)
+  tool('mke2fs', '-q', '-t', 'ext4', IMAGE)
+  const synced = await writeUntilKilled(spec)
+  // The journal first, as after any power cut; then there must be nothing to complain of.
+  tool('e2fsck', '-fp', IMAGE)
+  tool('e2fsck', '-fn', IMAGE)
+  for (const [name, digest] of synced) {
+    const bytes = tool('debugfs', '-R', `cat /f${name}`, IMAGE)
+    const found = createHash('md5').update(bytes).digest('hex')
+    if (found !== digest) throw new Error(`kill ${kill}: f${name} is ${found}, not ${digest}`)
+  }
+  console.log(`kill ${kill}: ${synced.length} files are there`)
+}
+
+if (process.argv[1]?.endsWith('disk-kill.mjs')) {
+  const [kills = '2', spec = '{}'] = process.argv.slice(2)
+  for (let kill = 1; kill <= Number(kills); kill++) await cut(kill, spec)
+}

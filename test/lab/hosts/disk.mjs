@@ -1,0 +1,81 @@
+// Disks in several ways, with a file system that is looked at afterwards.
+import { execFileSync } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtempSync, statSync, truncateSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { VirtioBlock } from '../../../lib/devices/index.js'
+import { VirtioDisk } from '../../../lib/index.js'
+
+const MIB = 2 ** 20
+const folder = mkdtempSync(join(tmpdir(), 'disks-'))
+const ext4 = ['pci', 'mmio'].map((name) => join(folder, `${name}.img`))
+const aligned = join(folder, 'aligned.img')
+const blocks = (/** @type {string} */ path) => Math.round((statSync(path).blocks * 512) / MIB)
+let growing
+
+/** A disk in memory. */
+const bytes = Buffer.alloc(4 * MIB, 'JavaScript\n')
+const backend = {
+  size: bytes.length,
+  read: async (offset, length) => bytes.subarray(offset, offset + length),
+  write: async (offset, data) => {
+    bytes.set(data, offset)
+  },
+  flush: async () => {},
+}
+
+export function machineOptions() {
+  for (const path of ext4) {
+    writeFileSync(path, '')
+    truncateSync(path, 96 * MIB)
+    execFileSync('/sbin/mke2fs', ['-q', '-t', 'ext4', path])
+  }
+  writeFileSync(aligned, Buffer.alloc(8 * MIB))
+  growing = VirtioDisk.open(aligned, {
+    logicalBlock: 4096,
+    physicalBlock: 16384,
+    alignmentOffset: 8192,
+    minimumIo: 65536,
+    optimalIo: MIB,
+  })
+  return {
+    devices: [
+      VirtioDisk.open(ext4[0], { queues: 2, serial: 'first-disk' }),
+      growing,
+      new VirtioBlock(backend),
+      {
+        device: VirtioDisk.open(ext4[1], { writeCache: 'writethrough' }),
+        transport: 'mmio',
+        packed: true,
+      },
+    ],
+  }
+}
+
+/** When the guest says so. */
+export async function whileRunning(machine, say) {
+  for (let text = ''; !text.includes('grow now'); ) {
+    const [chunk] = await once(machine.serial, 'data')
+    text += chunk
+    if (text.includes('files are gone soon')) {
+      say(`before the discard ${ext4.map(blocks).join(' ')} MiB`)
+      text = ''
+    }
+  }
+  say(`after the discard ${ext4.map(blocks).join(' ')} MiB`)
+  truncateSync(aligned, 16 * MIB)
+  growing.refreshSize()
+}
+
+export function afterwards(say) {
+  for (const path of ext4) {
+    execFileSync('/sbin/e2fsck', ['-fn', path], { stdio: 'pipe' })
+    const left = execFileSync('/sbin/debugfs', ['-R', 'cat /left', path], {
+      encoding: 'utf8',
+      stdio: 'pipe',
+    })
+    say(`clean, with ${left.trim()}`)
+  }
+  say(`memory has ${bytes.subarray(0, 5)}`)
+}
