@@ -101,8 +101,8 @@ void BlockWorker::loop() {
     IoCompletion completions[kBatch];
     size_t count = engine_->wait(wait_ns_, completions, kBatch);
     for (size_t i = 0; i < count; i++) on_completion(completions[i]);
+    interrupt();
   }
-  interrupt();
   end(State::kEnded);
 }
 
@@ -124,11 +124,17 @@ void BlockWorker::tell_pause() {
   if (wish() == Wish::kRun && state() == State::kPaused) set_state(State::kRunning);
 }
 
+// No more at a time than the queue has entries: a driver that never stops must not keep the thread
+// from what else there is.
 void BlockWorker::take_requests() {
   wait_ns_ = IoEngine::kForever;
   if (wish() != Wish::kRun || state() == State::kBroken) return;
   queue_->disable_notifications();
-  while (!free_.empty()) {
+  for (size_t count = 0; !free_.empty(); count++) {
+    if (count == requests_.size()) {
+      wait_ns_ = 0;
+      return;
+    }
     int64_t wait = setup_.disk->limit.wait_ns(now_ns());
     if (wait != 0) {
       wait_ns_ = wait;

@@ -21,12 +21,12 @@ export interface DeviceKind {
 
 /** By name. */
 export const DEVICE_KINDS: Readonly<Record<string, DeviceKind>> = {
-  disk: diskKind,
-  net: netKind,
   rng: {
     keys: {},
     required: [],
     usage: ['rng', 'random numbers of this host'],
     create: () => new VirtioRng(),
   },
+  disk: diskKind,
+  net: netKind,
 }

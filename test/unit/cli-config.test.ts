@@ -151,6 +151,22 @@ describe('devices', () => {
     })
   })
 
+  it('that are disks have their file from the folder of the configuration', () => {
+    const text = '{"devices": [{"type": "disk", "file": "a.img", "cache": "none", "queues": 2}]}'
+    expect(read(text).devices).toEqual([
+      {
+        type: 'disk',
+        place: {},
+        options: { file: join(folder, 'a.img'), cache: 'none', queues: 2 },
+      },
+    ])
+    expect(deviceArgument('disk,/a.img,readOnly,serial=x,slot=3')).toEqual({
+      type: 'disk',
+      place: { slot: 3 },
+      options: { file: '/a.img', readOnly: true, serial: 'x' },
+    })
+  })
+
   it.each([
     ['{"devices": [\n{"type": "tape"}]}', ':2: "devices[0].type" must be one of rng'],
     ['{"devices": [{}]}', ':1: "devices[0].type" must be one of rng'],
@@ -164,6 +180,8 @@ describe('devices', () => {
     ['rng,slot=x', '--device: "rng.slot" must be a positive integer'],
     ['rng,transport=isa', '--device: "rng.transport" must be one of pci, mmio'],
     ['rng,speed=1', '--device: "rng.speed" is no key of it'],
+    ['disk', '--device: "disk.file" is missing'],
+    ['disk,/a.img,cache=cold', '--device: "disk.cache" must be one of writeback, writethrough'],
   ])('complains about --device %s', (text, complaint) => {
     expect(() => deviceArgument(text)).toThrow(complaint)
   })
