@@ -9,7 +9,7 @@ import { afterAll, expect, it } from 'vitest'
 import { VIRTIO_BLK_S } from '../../src/devices/index.js'
 import { VirtioDisk } from '../../src/index.js'
 import { BlockDriver } from '../helpers/block-driver.js'
-import { createRandom } from '../helpers/random.js'
+import { Dice } from '../helpers/dice.js'
 
 const MIB = 0x10_0000
 const ROUNDS = Number(process.env.NODE_KVM_ROUNDS ?? 60)
@@ -20,8 +20,9 @@ const folder = mkdtempSync(join(tmpdir(), 'node-kvm-disk-hostile-'))
 afterAll(() => rmSync(folder, { recursive: true }))
 
 /** One driver's life. */
-async function attack(path: string, random: ReturnType<typeof createRandom>): Promise<void> {
-  const { below, pick } = random
+async function attack(path: string, dice: Dice): Promise<void> {
+  const below = (limit: number) => dice.below(limit)
+  const pick = <T>(choices: readonly T[]) => dice.of(choices)
   const queueSize = pick([4, 8, 16])
   const disk = VirtioDisk.open(path, { queueSize, engine: pick(['auto', 'threads']) })
   await using driver = new BlockDriver(disk, {
@@ -90,15 +91,15 @@ async function attack(path: string, random: ReturnType<typeof createRandom>): Pr
 }
 
 it(`${ROUNDS} hostile drivers of seed ${SEED}: the other disk and the files are well`, async () => {
-  const random = createRandom(SEED)
+  const dice = new Dice(SEED)
   const path = join(folder, 'victim.img')
   const other = join(folder, 'other.img')
   writeFileSync(path, Buffer.alloc(MIB, 1))
   writeFileSync(other, Buffer.alloc(MIB, 2))
   await using honest = new BlockDriver(VirtioDisk.open(other))
   for (let round = 0; round < ROUNDS; round++) {
-    await attack(path, random)
-    const sector = random.below(2048)
+    await attack(path, dice)
+    const sector = dice.below(2048)
     const data = Buffer.alloc(512, round)
     expect((await honest.write(sector, data)).status).toBe(VIRTIO_BLK_S.ok)
     expect(Buffer.compare((await honest.read(sector, 512)).data, data)).toBe(0)

@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, expect, test } from 'vitest'
-import { createRandom } from '../helpers/random.js'
+import { Dice } from '../helpers/dice.js'
 
 const KILLS = Number(process.env.NODE_KVM_KILLS ?? 4)
 const BLOCK = 4096
@@ -39,11 +39,11 @@ async function writeUntilKilled(image: string, seed: number, afterMs: number): P
 test(`what was flushed is there after each of ${KILLS} kills`, {
   timeout: 60_000 + KILLS * 20_000,
 }, async () => {
-  const { below } = createRandom(8)
+  const dice = new Dice(8)
   for (let kill = 0; kill < KILLS; kill++) {
     const image = join(folder, `${kill}.img`)
     writeFileSync(image, Buffer.alloc(BLOCK * BLOCKS))
-    const flushed = await writeUntilKilled(image, kill, below(100))
+    const flushed = await writeUntilKilled(image, kill, dice.below(100))
     expect(flushed.length).toBeGreaterThan(0)
     const bytes = readFileSync(image)
     const last = new Map<number, number>()

@@ -6,17 +6,17 @@ import { writeSync } from 'node:fs'
 import { VIRTIO_BLK_S } from '../../src/devices/index.js'
 import { VirtioDisk } from '../../src/index.js'
 import { BlockDriver } from '../helpers/block-driver.js'
-import { createRandom } from '../helpers/random.js'
+import { Dice } from '../helpers/dice.js'
 
 const BLOCK = 4096
 const [image = '', seed = '1'] = process.argv.slice(2)
-const { below } = createRandom(Number(seed))
+const dice = new Dice(Number(seed))
 const disk = VirtioDisk.open(image)
-const driver = new BlockDriver(disk, { packed: below(2) === 1, eventIdx: below(2) === 1 })
+const driver = new BlockDriver(disk, { packed: dice.below(2) === 1, eventIdx: dice.below(2) === 1 })
 const blocks = disk.size / BLOCK
 for (let round = 1; ; round++) {
   // Each block in it says when it was written.
-  const chosen = new Set(Array.from({ length: 1 + below(8) }, () => below(blocks)))
+  const chosen = new Set(Array.from({ length: 1 + dice.below(8) }, () => dice.below(blocks)))
   const answers = [...chosen].map((block) => {
     const data = new Uint32Array(BLOCK / 4).fill(round)
     return driver.write(block * 8, new Uint8Array(data.buffer))

@@ -1,9 +1,9 @@
 // Disks in several ways, with a file system that is looked at afterwards.
 import { execFileSync } from 'node:child_process'
-import { once } from 'node:events'
 import { mkdtempSync, statSync, truncateSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { VirtioBlock } from '../../../lib/devices/index.js'
 import { VirtioDisk } from '../../../lib/index.js'
 
@@ -55,14 +55,21 @@ export function machineOptions() {
 
 /** When the guest says so. */
 export async function whileRunning(machine, say) {
-  for (let text = ''; !text.includes('grow now'); ) {
-    const [chunk] = await once(machine.serial, 'data')
+  let text = ''
+  machine.serial.on('data', (chunk) => {
     text += chunk
-    if (text.includes('files are gone soon')) {
-      say(`before the discard ${ext4.map(blocks).join(' ')} MiB`)
-      text = ''
-    }
+  })
+  const until = async (isSo) => {
+    while (!isSo()) await sleep(100)
   }
+  await until(() => text.includes('files are gone soon'))
+  const before = ext4.map(blocks)
+  say(`before the discard ${before.join(' ')} MiB`)
+  await until(() => text.includes('grow now'))
+  // ext4 discards some time after a file is gone.
+  const deadline = Date.now() + 60_000
+  const isGone = () => ext4.map(blocks).every((now, i) => now < before[i] - 16)
+  await until(() => isGone() || Date.now() > deadline)
   say(`after the discard ${ext4.map(blocks).join(' ')} MiB`)
   truncateSync(aligned, 16 * MIB)
   growing.refreshSize()
