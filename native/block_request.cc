@@ -41,7 +41,7 @@ static_assert(sizeof(Segment) == 16);
 constexpr uint32_t kUnmap = 1;
 
 constexpr size_t kZeroPart = size_t{1} << 16;
-const uint8_t kZeroes[kZeroPart] = {};
+alignas(4096) const uint8_t kZeroes[kZeroPart] = {};
 
 // Copies bytes out of the parts. SAFETY: a copy, so that what is checked is what is used.
 size_t gather(const iovec* parts, size_t count, void* to, size_t size) {
