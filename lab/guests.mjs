@@ -23,6 +23,7 @@ import { initramfs, kernelElf } from './linux.mjs'
  * @property {string} host path of a {@link GuestHost} module, from the project's folder
  * @property {string} script for busybox's sh, in the guest
  * @property {string[]} [modules] of the cloud kernel, such as `virtio_pci` and `virtio_rng`
+ * @property {Record<string, Uint8Array>} [files] more of its initramfs, see linux.mjs
  * @property {number} [cpus] default 1
  * @property {string} [memory] default 512M
  * @property {string} [cmdline] more for the kernel
@@ -53,13 +54,13 @@ const quoted = (/** @type {string} */ text) => `'${text.replaceAll("'", "'\\''")
 export function runLabGuests(guests, { timeout = 800, labOptions = [] } = {}) {
   const names = /** @type {Name[]} */ (Object.keys(guests))
   const commands = names.map((name) => {
-    const { script, modules = [], cmdline = '', ...rest } = guests[name]
+    const { script, modules = [], files = {}, cmdline = '', ...rest } = guests[name]
     const spec = {
       memory: '512M',
       timeout: 240,
       ...rest,
       kernel: kernelElf(),
-      initrd: initramfs(script, { modules }),
+      initrd: initramfs(script, { modules, files }),
       cmdline: `console=ttyS0 panic=-1 quiet ${cmdline}`,
     }
     const run = `node lab/run-guest.mjs ${quoted(JSON.stringify(spec))} 2>&1`

@@ -3,6 +3,7 @@
 import { type VirtioDevice, VirtioRng } from '../devices/index.js'
 import type { Reader } from './config-readers.js'
 import { diskKind } from './disk-kind.js'
+import { balloonKind, consoleKind, vsockKind } from './guest-kinds.js'
 import { netKind } from './net-kind.js'
 
 /** A kind of device as configuration files and the command line know it. */
@@ -27,6 +28,9 @@ export const DEVICE_KINDS: Readonly<Record<string, DeviceKind>> = {
     usage: ['rng', 'random numbers of this host'],
     create: () => new VirtioRng(),
   },
+  balloon: balloonKind,
+  console: consoleKind,
+  vsock: vsockKind,
   disk: diskKind,
   net: netKind,
 }

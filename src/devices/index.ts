@@ -12,6 +12,15 @@ export {
   RESET_CONTROL_HARD,
   RESET_CONTROL_PORT,
 } from './acpi-ports.js'
+export type { BalloonStatistics } from './balloon/balloon-statistics.js'
+export type { FreePages } from './balloon/free-page-hints.js'
+export { NoDriverError } from './balloon/no-driver-error.js'
+export type { PageRange } from './balloon/page-runs.js'
+export {
+  type BalloonRelease,
+  VirtioBalloon,
+  type VirtioBalloonOptions,
+} from './balloon/virtio-balloon.js'
 export {
   type BlockBackend,
   VirtioBlock,
@@ -35,6 +44,12 @@ export { Bus, type BusRange, type UnclaimedAccess } from './bus.js'
 export type { BusDevice } from './bus-device.js'
 export { ByteInput } from './byte-input.js'
 export { ByteOutput, type ByteOutputOptions } from './byte-output.js'
+export { ConsolePort, type ConsolePortOptions } from './console/console-port.js'
+export {
+  type ConsoleSize,
+  VirtioConsole,
+  type VirtioConsoleOptions,
+} from './console/virtio-console.js'
 export {
   DEBUG_CONSOLE_PORTS,
   DEBUG_CONSOLE_SIGNATURE,
@@ -130,45 +145,30 @@ export {
 } from './system-control-port.js'
 export { nodeTimers, type TimerSource } from './timer-source.js'
 export { type RateLimit, TokenBucket } from './token-bucket.js'
-export type { BalloonStatistics } from './virtio/balloon-statistics.js'
-export { ConsolePort, type ConsolePortOptions } from './virtio/console-port.js'
 export type { ChainOwner, ChainParts } from './virtio/descriptor-chain.js'
 export { DescriptorChain } from './virtio/descriptor-chain.js'
 export type { DeviceMemory, MemoryPart } from './virtio/device-memory.js'
 export type { Doorbell, DoorbellPlace, VirtioHost } from './virtio/doorbell.js'
-export type { FreePages } from './virtio/free-page-hints.js'
-export { NoDriverError } from './virtio/no-driver-error.js'
 export { PackedVirtqueue } from './virtio/packed-virtqueue.js'
-export type { PageRange } from './virtio/page-runs.js'
 export { SplitVirtqueue } from './virtio/split-virtqueue.js'
-export {
-  type BalloonRelease,
-  VirtioBalloon,
-  type VirtioBalloonOptions,
-} from './virtio/virtio-balloon.js'
-export {
-  type ConsoleSize,
-  VirtioConsole,
-  type VirtioConsoleOptions,
-} from './virtio/virtio-console.js'
 export { type QueueSetup, type VirtioContext, VirtioDevice } from './virtio/virtio-device.js'
 export { VIRTIO_MMIO_SIZE, VirtioMmioTransport } from './virtio/virtio-mmio.js'
 export { VIRTIO_F, VIRTIO_ID, VIRTIO_STATUS } from './virtio/virtio-numbers.js'
 export { VirtioPciTransport } from './virtio/virtio-pci.js'
 export { VirtioRng } from './virtio/virtio-rng.js'
 export { type VirtioOptions, VirtioTransport } from './virtio/virtio-transport.js'
+export type { QueueLayout, Virtqueue } from './virtio/virtqueue.js'
+export { VirtqueueError } from './virtio/virtqueue-error.js'
 export {
   VirtioVsock,
   type VirtioVsockOptions,
   VSOCK_HOST_CID,
   type VsockConnectOptions,
-} from './virtio/virtio-vsock.js'
-export type { QueueLayout, Virtqueue } from './virtio/virtqueue.js'
-export { VirtqueueError } from './virtio/virtqueue-error.js'
-export { VsockError } from './virtio/vsock-error.js'
+} from './vsock/virtio-vsock.js'
+export { VsockError } from './vsock/vsock-error.js'
 export {
   VsockServer,
   type VsockServerEvents,
   type VsockServerOptions,
-} from './virtio/vsock-server.js'
-export { VsockSocket, type VsockSocketOptions, type VsockType } from './virtio/vsock-socket.js'
+} from './vsock/vsock-server.js'
+export { VsockSocket, type VsockSocketOptions, type VsockType } from './vsock/vsock-socket.js'

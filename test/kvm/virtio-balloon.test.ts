@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, it } from 'vitest'
-import { VirtioBalloon } from '../../src/devices/virtio/virtio-balloon.js'
+import { VirtioBalloon } from '../../src/devices/balloon/virtio-balloon.js'
 import { DeviceDriver, type DeviceDriverOptions } from '../helpers/device-driver.js'
 
 const [INFLATE, DEFLATE, STATISTICS, HINT, REPORT] = [0, 1, 2, 3, 4] as const
@@ -179,6 +179,18 @@ describe('statistics', () => {
     const statistics = balloon.statistics()
     driver.send(STATISTICS, [entry(0, 7n)])
     expect(await statistics).toEqual({ swapIn: 7n })
+  })
+
+  it('wait while the machine is paused', async () => {
+    const balloon = start()
+    driver.send(STATISTICS, [entry(4, 1n)])
+    await balloon.pause()
+    const statistics = balloon.statistics()
+    expect(driver.used(STATISTICS)).toEqual([])
+    balloon.resume()
+    expect(driver.used(STATISTICS)).toHaveLength(1)
+    driver.send(STATISTICS, [entry(4, 2n)])
+    expect(await statistics).toEqual({ freeMemory: 2n })
   })
 
   it('end with the driver', async () => {

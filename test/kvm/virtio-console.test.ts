@@ -1,8 +1,8 @@
 import { once } from 'node:events'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { afterEach, describe, expect, it } from 'vitest'
-import { CONSOLE_EVENT } from '../../src/devices/virtio/console-control.js'
-import { VirtioConsole } from '../../src/devices/virtio/virtio-console.js'
+import { CONSOLE_EVENT } from '../../src/devices/console/console-control.js'
+import { VirtioConsole } from '../../src/devices/console/virtio-console.js'
 import { DeviceDriver, SLOT } from '../helpers/device-driver.js'
 
 const CONTROL_IN = 2
@@ -111,6 +111,7 @@ describe('control messages', () => {
     device.addPort()
     expect(() => device.addPort()).toThrow(code)
     expect(() => new VirtioConsole({ maxPorts: 32 })).toThrow(code)
+    expect(() => device.resize({ columns: 0x1_0000, rows: 1 })).toThrow(code)
   })
 })
 
@@ -234,6 +235,20 @@ describe('a port', () => {
     })
     await once(port, 'guestClose')
     expect(total).toBe(9 * 0x8000)
+  })
+
+  it('gives back what it holds when it is taken away by its own reader', async () => {
+    const device = start()
+    const port = openData(device)
+    port.once('data', () => device.removePort(port))
+    driver.send(
+      OUT,
+      [SLOT, SLOT, SLOT].map((size) => Buffer.alloc(size, 1)),
+    )
+    await nextTurn()
+    expect(port.destroyed).toBe(true)
+    expect(driver.used(OUT)).toHaveLength(1)
+    expect(driver.failures).toEqual([])
   })
 
   it('outlives a reset of the device', async () => {

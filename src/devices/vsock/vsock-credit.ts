@@ -1,7 +1,7 @@
 // How much may be under way (virtio 1.2 §5.10.6.3): each side says how much room it has for a connection,
 // and how much of what came it has handed on. Counts are of 32 bits and wrap.
 
-import { ByteQueue } from './byte-queue.js'
+import { ByteQueue } from '../byte-queue.js'
 
 /** Bytes that a connection keeps for its reader, beside what the stream itself does. */
 export const RECEIVE_BUFFER = 0x4_0000

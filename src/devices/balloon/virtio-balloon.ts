@@ -2,13 +2,13 @@
 // the host sets, and by itself where they are free.
 
 import { outOfRange } from '../errors.js'
+import type { DescriptorChain } from '../virtio/descriptor-chain.js'
+import { type VirtioContext, VirtioDevice } from '../virtio/virtio-device.js'
+import { VIRTIO_ID } from '../virtio/virtio-numbers.js'
 import { type BalloonStatistics, StatisticsQueue } from './balloon-statistics.js'
-import type { DescriptorChain } from './descriptor-chain.js'
 import { FreePageHints, type FreePages } from './free-page-hints.js'
 import { NoDriverError } from './no-driver-error.js'
 import { type PageRange, pageRuns, wholePages } from './page-runs.js'
-import { type VirtioContext, VirtioDevice } from './virtio-device.js'
-import { VIRTIO_ID } from './virtio-numbers.js'
 
 const F_STATS_VQ = 1n << 1n
 const F_DEFLATE_ON_OOM = 1n << 2n
@@ -183,6 +183,16 @@ export class VirtioBalloon extends VirtioDevice {
       // Pages that are taken back come by themselves when they are touched.
     }
     return 0
+  }
+
+  override async pause(): Promise<void> {
+    this.#statistics?.pause()
+    await super.pause()
+  }
+
+  override resume(): void {
+    this.#statistics?.resume()
+    super.resume()
   }
 
   override reset(): void {

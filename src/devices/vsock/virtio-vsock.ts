@@ -2,12 +2,12 @@
 // ways, without a kernel module and without a network.
 
 import { outOfRange } from '../errors.js'
-import type { DescriptorChain } from './descriptor-chain.js'
-import { failOrThrow, popOrWait, TURN_BYTES, turnCost } from './turn.js'
-import { type VirtioContext, VirtioDevice } from './virtio-device.js'
-import { VIRTIO_ID } from './virtio-numbers.js'
-import type { Virtqueue } from './virtqueue.js'
-import { VirtqueueError } from './virtqueue-error.js'
+import type { DescriptorChain } from '../virtio/descriptor-chain.js'
+import { failOrThrow, popOrWait, TURN_BYTES, turnCost } from '../virtio/turn.js'
+import { type VirtioContext, VirtioDevice } from '../virtio/virtio-device.js'
+import { VIRTIO_ID } from '../virtio/virtio-numbers.js'
+import type { Virtqueue } from '../virtio/virtqueue.js'
+import { VirtqueueError } from '../virtio/virtqueue-error.js'
 import { VsockError } from './vsock-error.js'
 import {
   decodeVsock,
@@ -43,6 +43,11 @@ const CONNECT_TIMEOUT_MS = 10_000
 export interface VirtioVsockOptions {
   /** The guest's address, 3 to 2^32 - 2; 3 unless said. Each machine may have the same. */
   readonly cid?: number
+  /**
+   * Takes connections to ports that nobody listens on; `socket.localPort` says which it was to be. Without
+   * it they are refused.
+   */
+  readonly onUnclaimed?: (socket: VsockSocket) => void
   /** Beyond so many connections, those that the guest wants are refused; 1024 unless said. */
   readonly maxConnections?: number
 }
@@ -68,6 +73,7 @@ export class VirtioVsock extends VirtioDevice {
   /** The guest's address. */
   readonly cid: number
   readonly #maxConnections: number
+  readonly #onUnclaimed: ((socket: VsockSocket) => void) | undefined
   readonly #servers = new Map<number, VsockServer>()
   readonly #sockets = new Map<string, VsockSocket>()
   /** Connections that have something to send, in turn. */
@@ -79,14 +85,19 @@ export class VirtioVsock extends VirtioDevice {
   #working = false
   #isDue = false
 
-  /** @throws RangeError `ERR_OUT_OF_RANGE` for a cid that no guest can have */
-  constructor({ cid = LEAST_CID, maxConnections = MOST_CONNECTIONS }: VirtioVsockOptions = {}) {
+  /** @throws RangeError `ERR_OUT_OF_RANGE` for a cid that no guest can have, and no connections */
+  constructor(options: VirtioVsockOptions = {}) {
     super()
+    const { cid = LEAST_CID, maxConnections = MOST_CONNECTIONS, onUnclaimed } = options
     if (!(Number.isInteger(cid) && cid >= LEAST_CID && cid <= MOST_CID)) {
       throw outOfRange(`cid must be ${LEAST_CID} to ${MOST_CID}, not ${cid}`)
     }
+    if (!(Number.isInteger(maxConnections) && maxConnections > 0)) {
+      throw outOfRange(`maxConnections must be 1 or more, not ${maxConnections}`)
+    }
     this.cid = cid
     this.#maxConnections = maxConnections
+    this.#onUnclaimed = onUnclaimed
     new DataView(this.config.buffer).setBigUint64(0, BigInt(cid), true)
   }
 
@@ -256,14 +267,18 @@ export class VirtioVsock extends VirtioDevice {
 
   /** Whether somebody listens. */
   #accept(header: VsockHeader): boolean {
-    const server = this.#servers.get(header.dstPort)
-    if (server === undefined || typeNumber(server.options.type) !== header.type) return false
-    if (this.#sockets.size >= this.#maxConnections) return false
-    const socket = this.#open(header.dstPort, header.srcPort, 'guest', server.options)
+    const { srcPort, dstPort, type } = header
+    const server = this.#servers.get(dstPort)
+    if (server === undefined && this.#onUnclaimed === undefined) return false
+    const options = server?.options ?? UNCLAIMED
+    if (typeNumber(options.type) !== type || this.#sockets.size >= this.#maxConnections)
+      return false
+    const socket = this.#open(dstPort, srcPort, 'guest', options)
     socket.hear(header)
     // What listeners throw is not the guest's fault.
     process.nextTick(() => {
-      if (!server.emit('connection', socket)) socket.destroy()
+      if (server === undefined) this.#onUnclaimed?.(socket)
+      else if (!server.emit('connection', socket)) socket.destroy()
     })
     return true
   }
@@ -339,6 +354,8 @@ interface Sender {
   readonly fwdCnt: number
 }
 
+/** How connections are to ports that nobody listens on. */
+const UNCLAIMED: VsockSocketOptions = { allowHalfOpen: true }
 const NO_ROOM = { bufAlloc: 0, fwdCnt: 0 }
 
 function checkPort(port: number): void {

@@ -3,13 +3,13 @@
 
 import { ByteOutput } from '../byte-output.js'
 import { outOfRange } from '../errors.js'
+import { failOrThrow, popOrWait } from '../virtio/turn.js'
+import { type VirtioContext, VirtioDevice } from '../virtio/virtio-device.js'
+import { VIRTIO_ID } from '../virtio/virtio-numbers.js'
+import type { Virtqueue } from '../virtio/virtqueue.js'
+import { VirtqueueError } from '../virtio/virtqueue-error.js'
 import { CONSOLE_EVENT, CONTROL_SIZE, ControlOutbox, decodeControl } from './console-control.js'
 import { ConsolePort, type ConsolePortOptions } from './console-port.js'
-import { failOrThrow, popOrWait } from './turn.js'
-import { type VirtioContext, VirtioDevice } from './virtio-device.js'
-import { VIRTIO_ID } from './virtio-numbers.js'
-import type { Virtqueue } from './virtqueue.js'
-import { VirtqueueError } from './virtqueue-error.js'
 
 const F_SIZE = 1n << 0n
 const F_MULTIPORT = 1n << 1n
@@ -119,7 +119,11 @@ export class VirtioConsole extends VirtioDevice {
     if (isKnown) this.#tell(port, CONSOLE_EVENT.PORT_REMOVE, 1)
   }
 
-  /** Tells the guest how large its consoles are. */
+  /**
+   * Tells the guest how large its consoles are.
+   *
+   * @throws RangeError `ERR_OUT_OF_RANGE` for what does not fit into 16 bits
+   */
   resize(size: ConsoleSize): void {
     this.#setSize(size)
     this.context?.configChanged()
@@ -171,6 +175,7 @@ export class VirtioConsole extends VirtioDevice {
   }
 
   #setSize({ columns, rows }: ConsoleSize): void {
+    if (!isUint16(columns) || !isUint16(rows)) throw outOfRange(`a size of ${columns} by ${rows}`)
     this.#fields.setUint16(COLUMNS, columns, true)
     this.#fields.setUint16(ROWS, rows, true)
   }
@@ -283,3 +288,4 @@ export class VirtioConsole extends VirtioDevice {
 /** The first of a port's two queues. */
 const queueOf = (id: number) => (id === 0 ? 0 : 2 * id + 2)
 const portOf = (queueIndex: number) => (queueIndex < 2 ? 0 : (queueIndex >> 1) - 1)
+const isUint16 = (value: number) => Number.isInteger(value) && value >= 0 && value <= 0xffff

@@ -1,11 +1,11 @@
 // One port of a console device: a Node stream on this side, two virtqueues on the guest's.
 
 import { Duplex } from 'node:stream'
-import { ByteQueue } from './byte-queue.js'
-import type { DescriptorChain } from './descriptor-chain.js'
-import { failOrThrow, popOrWait, TURN_BYTES, turnCost } from './turn.js'
-import type { Virtqueue } from './virtqueue.js'
-import { VirtqueueError } from './virtqueue-error.js'
+import { ByteQueue } from '../byte-queue.js'
+import type { DescriptorChain } from '../virtio/descriptor-chain.js'
+import { failOrThrow, popOrWait, TURN_BYTES, turnCost } from '../virtio/turn.js'
+import type { Virtqueue } from '../virtio/virtqueue.js'
+import { VirtqueueError } from '../virtio/virtqueue-error.js'
 
 /** Bytes copied from a guest's buffer at once. */
 const CHUNK = 0x1_0000
@@ -102,6 +102,8 @@ export class ConsolePort extends Duplex {
 
   /** @internal It is no longer; what it had in its buffers is gone. */
   detach(): void {
+    // A port that is taken away gives back what it holds; after a reset nobody wants it.
+    if (this.#chain !== undefined) this.#queues?.transmit.push(this.#chain.chain, 0)
     this.#queues = undefined
     this.#chain = undefined
     this.setGuestOpen(false)

@@ -1,9 +1,9 @@
 // What the guest's kernel tells of its memory (virtio 1.2 §5.5.6.4).
 
-import type { DescriptorChain } from './descriptor-chain.js'
-import { popOrWait } from './turn.js'
-import type { Virtqueue } from './virtqueue.js'
-import { VirtqueueError } from './virtqueue-error.js'
+import type { DescriptorChain } from '../virtio/descriptor-chain.js'
+import { popOrWait } from '../virtio/turn.js'
+import type { Virtqueue } from '../virtio/virtqueue.js'
+import { VirtqueueError } from '../virtio/virtqueue-error.js'
 
 /** Names by tag. Linux sends those that it has. */
 const NAMES = [
@@ -69,6 +69,7 @@ export class StatisticsQueue {
   readonly #interrupt: () => void
   #held: DescriptorChain | undefined
   #question: Question | undefined
+  #paused = false
 
   /** @param interrupt tells the driver that the queue has moved */
   constructor(queue: Virtqueue, interrupt: () => void) {
@@ -79,13 +80,27 @@ export class StatisticsQueue {
   /** Asks for figures. Several may wait for one answer. */
   ask(): Promise<BalloonStatistics> {
     this.#question ??= newQuestion()
-    // Before the driver's first buffer there is nothing to give back, and that comes filled.
-    if (this.#held !== undefined) {
-      this.#queue.push(this.#held, 0)
-      this.#held = undefined
-      this.#interrupt()
-    }
+    this.#giveBack()
     return this.#question.promise
+  }
+
+  /** Before the driver's first buffer there is nothing to give back, and that comes filled. */
+  #giveBack(): void {
+    if (this.#paused || this.#question === undefined || this.#held === undefined) return
+    this.#queue.push(this.#held, 0)
+    this.#held = undefined
+    this.#interrupt()
+  }
+
+  /** Leaves the guest's memory alone. */
+  pause(): void {
+    this.#paused = true
+  }
+
+  /** Ends {@link pause}. */
+  resume(): void {
+    this.#paused = false
+    this.#giveBack()
   }
 
   /**

@@ -1,0 +1,5 @@
+// @ts-check
+// devices.mjs over MMIO.
+import { devicesOver } from './devices.mjs'
+
+export const { machineOptions, whileRunning } = devicesOver('mmio')
