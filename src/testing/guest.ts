@@ -29,7 +29,7 @@ import { GuestPages } from './pages.js'
 import { runTogether } from './run-together.js'
 import { type GuestStatistics, StatisticsReader } from './statistics.js'
 import { type Started, type Step, stepThrough, stopAtEach, traced } from './stepping.js'
-import { type RunGuestOptions, TestCpu } from './test-cpu.js'
+import { type RunGuestOptions, TestCpu, TIMEOUT_MS } from './test-cpu.js'
 import { TranslationCaches } from './translation-caches.js'
 
 /** As many as KVM can have; fewer are allowed by most. */
@@ -276,7 +276,7 @@ export class TestGuest extends Channel implements Disposable {
 
   #continue(options: RunGuestOptions): Outcome {
     const [cpu] = this.#cpus
-    const end = performance.now() + (options.timeoutMs ?? 1000)
+    const end = performance.now() + (options.timeoutMs ?? TIMEOUT_MS)
     for (;;) {
       const left = end - performance.now()
       if (left <= 0) return cpu!.outcome('timeout')

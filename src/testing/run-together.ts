@@ -1,7 +1,7 @@
 // Runs several vCPUs at once, each on a thread of its own.
 
 import type { Outcome } from './outcome.js'
-import type { RunGuestOptions, TestCpu } from './test-cpu.js'
+import { type RunGuestOptions, type TestCpu, TIMEOUT_MS } from './test-cpu.js'
 
 /** Starts the vCPUs, which stand at their code's beginning, and waits until the last has ended. */
 export async function runTogether(
@@ -12,7 +12,7 @@ export async function runTogether(
   const stopAll = () => {
     for (const { vcpu } of cpus) vcpu.requestStop()
   }
-  const timer = setTimeout(stopAll, options.timeoutMs ?? 1000)
+  const timer = setTimeout(stopAll, options.timeoutMs ?? TIMEOUT_MS)
   const runs = cpus.map(async (cpu) => {
     const { vcpu } = cpu
     try {

@@ -24,7 +24,7 @@ export interface RunGuestOptions {
   regs?: Partial<KvmRegs>
   /** Special registers at the start; the others are those of the guest's mode. */
   sregs?: Partial<KvmSregs>
-  /** Milliseconds of wall-clock time after which the guest is stopped (1000). */
+  /** Milliseconds of wall-clock time after which the guest is stopped (3000). */
   timeoutMs?: number
   /** How many exits there may be, those by which the code speaks to the test among them (any number). */
   maxExits?: number
@@ -36,6 +36,9 @@ export interface RunGuestOptions {
   /** Answers exits, such as those of a device under test: true to go on, false to end the run. */
   onExit?: (exit: Exit, cpu: CallingCpu) => boolean
 }
+
+/** Long for a loaded machine, and less than test runners give a test. */
+export const TIMEOUT_MS = 3000
 
 /** What the vCPUs of a guest have in common. */
 export interface CpuSurroundings {
