@@ -117,11 +117,18 @@ async function boot([program = '', ...args]) {
 }
 
 /** @param {number[]} values */
-const median = (values) => values.sort((a, b) => a - b)[values.length >> 1] ?? Number.NaN
+function median(values) {
+  const sorted = values.sort((a, b) => a - b)
+  const middle = sorted.length >> 1
+  const [low = Number.NaN, high = Number.NaN] = [sorted.at(middle - 1), sorted.at(middle)]
+  return sorted.length % 2 === 1 ? high : (low + high) / 2
+}
 
 spawnSync('mount', ['-t', 'tracefs', 'tracefs', TRACING])
 /** @type {Record<string, Record<string, number>[]>} */
 const runs = Object.fromEntries(Object.keys(contenders).map((name) => [name, []]))
+// The first reads programs and images from the host's disk.
+for (const command of Object.values(contenders)) await boot(command)
 for (let round = 0; round < Number(options.rounds); round++) {
   for (const [name, command] of Object.entries(contenders)) runs[name]?.push(await boot(command))
 }
