@@ -114,6 +114,8 @@ async function goodRound(memory: GuestMemory, tap: Tap, host: TapInterface) {
   const socket = await host.socket()
   const got: Uint8Array[] = []
   socket.on('message', (message) => got.push(message))
+  // The thread looks into the rings at once.
+  memory.fill(0, 0x10_0000)
   const { kicks, layouts, stop } = startWorker(memory, tap, () => 0.45)
   const ring = driverRing(memory, layouts[1]!)
   driverRing(memory, layouts[0]!)

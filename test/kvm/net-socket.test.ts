@@ -1,8 +1,9 @@
 // Network devices on sockets, whose other end behaves as QEMU's does.
 
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { createSocket } from 'node:dgram'
 import { once } from 'node:events'
-import { mkdtempSync, rmSync } from 'node:fs'
+import { existsSync, mkdtempSync, rmSync } from 'node:fs'
 import { createServer, type Server, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -10,7 +11,7 @@ import { setTimeout } from 'node:timers/promises'
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { VIRTIO_NET_F, VirtioNet } from '../../src/devices/index.js'
 import { DatagramBackend, StreamBackend } from '../../src/io/index.js'
-import { frameOf } from '../helpers/frames.js'
+import { arpRequest, frameOf, macOf, udpFrame, udpPayload } from '../helpers/frames.js'
 import { NetDriver, RING_FEATURES } from '../helpers/net-driver.js'
 import { Puppet } from '../helpers/puppet.js'
 
@@ -170,4 +171,42 @@ test('a frame in each datagram', async () => {
   expect(count).toBeGreaterThan(0)
   expect(count).toBeLessThan(400)
   peer.close()
+})
+
+/** A passt for a guest at 10.77.0.2, whose gateway is this host. */
+async function startPasst(path: string): Promise<ChildProcess> {
+  const addresses = ['-a', '10.77.0.2', '-n', '24', '-g', '10.77.0.1']
+  const passt = spawn('passt', ['-f', '-s', path, ...addresses], { stdio: 'ignore' })
+  while (!existsSync(path) && passt.exitCode === null) await setTimeout(20)
+  return passt
+}
+
+test('passt answers the guest, and takes its datagrams to the host and back', async (context) => {
+  if (spawnSync('passt', ['--version']).error) context.skip('passt is not installed')
+  const path = join(tmpdir(), `node-kvm-passt-${process.pid}`)
+  const passt = await startPasst(path)
+  if (passt.exitCode !== null) context.skip('passt finds no network here')
+  const host = createSocket('udp4').bind(0, '127.0.0.1')
+  await once(host, 'listening')
+  try {
+    const device = new VirtioNet(await StreamBackend.connect({ path }))
+    await using puppet = await Puppet.start({ devices: [device] })
+    const net = await NetDriver.start(puppet)
+    const guest = { mac: macOf(1), ip: '10.77.0.2', port: 7777 }
+    await net.send(arpRequest(guest, '10.77.0.1'))
+    const { frame: reply } = await net.receive((frame) => frame[13] === 0x06)
+    const gateway = { mac: reply.slice(6, 12), ip: '10.77.0.1', port: host.address().port }
+    const arrival = once(host, 'message')
+    const ends = { source: guest, target: gateway }
+    await net.send(udpFrame(ends, Buffer.from('from the guest')))
+    const [message, { port }] = (await arrival) as [Buffer, { port: number }]
+    expect(message.toString()).toBe('from the guest')
+    host.send('from the host', port, '127.0.0.1')
+    const { frame } = await net.receive((each) => udpPayload(each) !== undefined)
+    expect(Buffer.from(udpPayload(frame)!).toString()).toBe('from the host')
+  } finally {
+    host.close()
+    passt.kill()
+    rmSync(path, { force: true })
+  }
 })

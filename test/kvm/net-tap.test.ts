@@ -7,9 +7,10 @@ import { openSync } from 'node:fs'
 import { beforeEach, expect, test, vi } from 'vitest'
 import { VIRTIO_F, VIRTIO_NET_CTRL, VIRTIO_NET_F } from '../../src/devices/index.js'
 import { Tap, TapNet, type TapNetOptions } from '../../src/io/index.js'
+import { udpPayload } from '../helpers/frames.js'
 import { NetDriver, type NetDriverOptions, RING_FEATURES } from '../helpers/net-driver.js'
 import { Puppet } from '../helpers/puppet.js'
-import { noTapReason, TapInterface, udpPayload } from '../helpers/tap-interface.js'
+import { noTapReason, TapInterface } from '../helpers/tap-interface.js'
 
 // Each step of the driver is a step of a guest that may be interpreted.
 vi.setConfig({ testTimeout: 90_000 })

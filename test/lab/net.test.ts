@@ -36,7 +36,8 @@ mkdir /tmp/web
 echo "from the guest" >/tmp/web/hello
 httpd -p 80 -h /tmp/web
 for i in 1 2 3 4 5 6 7 8 9 10; do
-  text=$(wget -q -T 5 -O - http://10.0.4.1:8080/) && break
+  text=$(printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 5 10.0.4.1 8080 | tail -n 1)
+  [ -n "$text" ] && break
   sleep 1
 done
 echo "passt: $text"

@@ -62,7 +62,7 @@ function* randomBytes(/** @type {number} */ size) {
 
 /** Sends `size` bytes to whoever connects. */
 function sendTo(/** @type {number} */ port, /** @type {number} */ size) {
-  return createServer(async (socket) => {
+  return createServer({ allowHalfOpen: true }, async (socket) => {
     socket.on('error', () => {})
     for (const bytes of randomBytes(size)) if (!socket.write(bytes)) await once(socket, 'drain')
     socket.end()
@@ -131,7 +131,8 @@ export async function whileRunning(machine, say) {
 
 const fetchText = (/** @type {string} */ url) =>
   new Promise((resolve, reject) => {
-    get(url, (response) => {
+    // Passt accepts what the guest does not take yet.
+    get(url, { signal: AbortSignal.timeout(3000) }, (response) => {
       buffer(response).then((bytes) => resolve(bytes.toString().trim()), reject)
     }).on('error', reject)
   })
