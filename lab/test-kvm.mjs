@@ -17,7 +17,6 @@ const FOR_CI = [
   'exits-complete-io',
   'irq-apic',
   'irq-delivery',
-  'irq-guide',
   'irq-pv',
   'machine',
   'memory-pages',
