@@ -68,7 +68,7 @@ export async function whileRunning(machine, say) {
   await until(() => text.includes('grow now'))
   // ext4 discards some time after a file is gone.
   const deadline = Date.now() + 60_000
-  const isGone = () => ext4.map(blocks).every((now, i) => now < before[i] - 16)
+  const isGone = () => ext4.map(blocks).every((now, i) => now < before[i])
   await until(() => isGone() || Date.now() > deadline)
   say(`after the discard ${ext4.map(blocks).join(' ')} MiB`)
   truncateSync(aligned, 16 * MIB)
