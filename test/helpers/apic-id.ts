@@ -15,3 +15,8 @@ export function withoutApicId<T extends Registers>(leaf: number, entry: T): T {
   const [register, others] = HOLDERS[leaf] ?? ['eax', -1]
   return { ...entry, [register]: (entry[register] & others) >>> 0 }
 }
+
+/** A table of KVM without the APIC ids of the moment. */
+export const withoutApicIds = <T extends Registers & { function: number }>(
+  table: readonly T[],
+): T[] => table.map((entry) => withoutApicId(entry.function, entry))

@@ -3,6 +3,7 @@
 
 import { expect, test } from 'vitest'
 import type { MsrEntry, Vcpu } from '../../src/index.js'
+import { withoutApicIds } from '../helpers/apic-id.js'
 import { createGuest, HALT, OUT_LOOP } from '../helpers/guest.js'
 import { codeOf, thrownBy } from '../helpers/thrown.js'
 
@@ -83,7 +84,7 @@ test('nor the leaves of setCpuid2', () => {
   vcpu.setCpuid2(leaves)
   const wanted = vcpu.getCpuid2()
   vcpu.setCpuid2(leaves.map((leaf) => withAction(leaf, 'eax', () => void vcpu.getCpuid2())))
-  expect(vcpu.getCpuid2()).toEqual(wanted)
+  expect(withoutApicIds(vcpu.getCpuid2())).toEqual(withoutApicIds(wanted))
 })
 
 test('nor what the sync registers take', () => {
