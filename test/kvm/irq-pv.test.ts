@@ -1,5 +1,6 @@
 // Paravirtual features of KVM, with a guest that uses them: what CPUID has to say, and what each does.
 
+import { existsSync, readFileSync } from 'node:fs'
 import { beforeEach, describe, expect, test } from 'vitest'
 import type { KvmCpuidEntry2 } from '../../src/uapi/index.js'
 import {
@@ -75,6 +76,13 @@ describe('with KVM_CAP_ENFORCE_PV_FEATURE_CPUID an MSR needs its bit', () => {
   })
 })
 
+/** Whether the CPU does EOIs without an exit: then KVM has nothing to spare. */
+const hardwareDoesEoi = () =>
+  ['kvm_intel/parameters/enable_apicv', 'kvm_amd/parameters/avic'].some((parameter) => {
+    const file = `/sys/module/${parameter}`
+    return existsSync(file) && readFileSync(file, 'utf8').startsWith('Y')
+  })
+
 describe('PV EOI', () => {
   test('KVM says which interrupts need no EOI, and none is lost', async () => {
     const script = [...enableX2apic(), writeMsr(MSR.MSR_KVM_PV_EOI_EN, PV_EOI + 1), done()]
@@ -90,8 +98,11 @@ describe('PV EOI', () => {
       await waitUntil(() => guest.taken(0x61) === round)
     }
     await guest.vcpu.stop()
-    // An engine that acknowledges at delivery leaves nothing to skip.
-    expect(guest.skippedEois).toBeLessThanOrEqual(keepsInService() ? rounds : 0)
+    // An engine that acknowledges at delivery leaves nothing to skip. Of the others some skips fail:
+    // any exit between the interrupt and its EOI takes KVM's word back.
+    const skips = keepsInService() && !hardwareDoesEoi()
+    expect(guest.skippedEois > 0).toBe(skips)
+    expect(guest.skippedEois).toBeLessThanOrEqual(rounds)
     expect(guest.taken(0x61)).toBe(rounds)
   })
 })
