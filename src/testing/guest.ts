@@ -26,6 +26,7 @@ import { registerMatchers } from './matchers.js'
 import { MODES, type Mode, type ModeName } from './modes.js'
 import type { Outcome } from './outcome.js'
 import { GuestPages } from './pages.js'
+import { pagingRegisters } from './paging-registers.js'
 import { runTogether } from './run-together.js'
 import { type GuestStatistics, StatisticsReader } from './statistics.js'
 import { type Started, type Step, stepThrough, stopAtEach, traced } from './stepping.js'
@@ -106,7 +107,9 @@ export class TestGuest extends Channel implements Disposable {
       throw error
     }
     this.#caches = new TranslationCaches(this.vm, this.memory, this.#cpus)
-    this.pages = new GuestPages(this.memory, this.#mode, () => this.#cpus[0]!.sregs, this.#caches)
+    const [cpu] = this.#cpus
+    const registers = () => pagingRegisters(cpu!.vcpu, cpu!.sregs)
+    this.pages = new GuestPages(this.memory, this.#mode, registers, this.#caches)
   }
 
   get #mode(): Mode {

@@ -2,14 +2,21 @@
 
 import type { GuestMemory } from '../core/memory.js'
 import type { SyncRegs } from '../core/vcpu/sync-regs.js'
+import type { Vcpu } from '../core/vcpu.js'
 import { exceptionByVector } from '../x86/exceptions.js'
 import { walkPageTables } from '../x86/page-walk.js'
 import { vectorAt } from './descriptors.js'
 import type { Mode } from './modes.js'
 import type { Raised } from './outcome.js'
+import { pagingRegisters } from './paging-registers.js'
 
 /** Of the entry point where the vCPU stands. */
-export function readRaised(registers: SyncRegs, memory: GuestMemory, mode: Mode): Raised {
+export function readRaised(
+  vcpu: Vcpu,
+  registers: SyncRegs,
+  memory: GuestMemory,
+  mode: Mode,
+): Raised {
   const { rip, rsp } = registers
   const sregs = registers.getSregs()
   const vector = vectorAt(rip)!
@@ -18,8 +25,9 @@ export function readRaised(registers: SyncRegs, memory: GuestMemory, mode: Mode)
   const exception = exceptionByVector(vector)
   const hasError = isProtected && exception?.hasErrorCode === true
   const stack = isProtected ? rsp : sregs.ss.base + (rsp & 0xffffn)
+  const paging = pagingRegisters(vcpu, sregs)
   const word = (i: number): bigint => {
-    const walk = walkPageTables(memory, sregs, stack + BigInt(i * size), { ac: true })
+    const walk = walkPageTables(memory, paging, stack + BigInt(i * size), { ac: true })
     // The processor has just written there, unless the guest has changed its tables meanwhile.
     if (walk.fault || walk.gpa + size > memory.size) return 0n
     const bytes = memory.read(walk.gpa, size)

@@ -15,6 +15,7 @@ import { type GuestOptions, prepareVcpu } from './guest-set-up.js'
 import * as layout from './layout.js'
 import type { Mode } from './modes.js'
 import { copyExit, describeState, type ExitFields, type Outcome, type Raised } from './outcome.js'
+import { pagingRegisters } from './paging-registers.js'
 import { Pristine } from './pristine.js'
 import { readRaised } from './raised.js'
 
@@ -187,7 +188,7 @@ export class TestCpu implements CallingCpu {
 
   #exception(): Outcome | undefined {
     const { mode, memory, code } = this.#around
-    const raised = readRaised(this.regs, memory, mode)
+    const raised = readRaised(this.vcpu, this.regs, memory, mode)
     const safe = code.safeAt(raised.rip)
     if (safe === undefined) return this.outcome('raised', { raised })
     const { cs, ss } = this.#start
@@ -230,7 +231,8 @@ export class TestCpu implements CallingCpu {
     if (this.program?.sourceAt(rip) !== undefined) return NO_BYTES
     const { memory } = this.#around
     const linear = sregs.cs.l ? rip : sregs.cs.base + rip
-    const walk = walkPageTables(memory, sregs, linear, { ac: true })
+    const registers = pagingRegisters(this.vcpu, sregs)
+    const walk = walkPageTables(memory, registers, linear, { ac: true })
     if (walk.fault || walk.gpa >= memory.size) return NO_BYTES
     return memory.read(walk.gpa, Math.min(32, memory.size - walk.gpa))
   }
