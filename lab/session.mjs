@@ -9,16 +9,26 @@ import { createEndMark, EndMarkFilter } from './end-mark.mjs'
 /** The time limit was reached before the command ended. */
 export class TimeLimitError extends Error {}
 
+/** The emulator's processors locked up before the command had said anything. */
+class LockupError extends Error {}
+
+const LOCKED_UP = 'softlockup: hung tasks'
+
 const TAIL_LINES = 30
+
+/** @param {string} path */
+function readLog(path) {
+  try {
+    return readFileSync(path, 'utf8')
+  } catch {
+    // Never written: the machine did not get that far.
+    return ''
+  }
+}
 
 /** @param {string} title @param {string} path */
 function tailOf(title, path) {
-  let text = ''
-  try {
-    text = readFileSync(path, 'utf8')
-  } catch {
-    // Never written: the machine did not get that far.
-  }
+  const text = readLog(path)
   const lines = text.trimEnd().split(/\r*\n/).slice(-TAIL_LINES)
   return text.trim() === '' ? [] : [`--- ${title}`, ...lines, '---']
 }
@@ -29,14 +39,17 @@ function tailOf(title, path) {
  * @param {import('node:stream').Readable} source
  * @param {import('node:stream').Writable} destination
  * @param {string} endMark
+ * @param {() => void} onOutput
  * @returns {Promise<number>} the exit status
  */
-function relayUntilEndMark(source, destination, endMark) {
+function relayUntilEndMark(source, destination, endMark, onOutput) {
   const filter = new EndMarkFilter(endMark)
   return new Promise((resolve, reject) => {
     destination.on('error', reject)
     source.on('data', (chunk) => {
-      if (!destination.write(filter.push(chunk))) {
+      const output = filter.push(chunk)
+      if (output.length > 0) onOutput()
+      if (!destination.write(output)) {
         source.pause()
         destination.once('drain', () => source.resume())
       }
@@ -72,7 +85,8 @@ const describeFailure = (reason, folder, consoleFile) =>
   ].join('\n')
 
 /**
- * Runs a command in a machine; its output goes to our own standard streams as it comes.
+ * Runs a command in a machine; its output goes to our own standard streams as it comes. A machine that
+ * locks up before the command has said anything is started again, once.
  *
  * @param {(options: import('./machine.mjs').MachineOptions) => import('./machine.mjs').Machine} startMachine
  * @param {Omit<import('./machine.mjs').MachineOptions, 'folder' | 'endMark' | 'consoleFile'>
@@ -82,6 +96,17 @@ const describeFailure = (reason, folder, consoleFile) =>
  * @throws {Error} when the machine ended before the command did, or could not start; or the signal's reason
  */
 export async function runInMachine(startMachine, options) {
+  try {
+    return await runOnce(startMachine, options)
+  } catch (error) {
+    if (!(error instanceof LockupError)) throw error
+    process.stderr.write(`lab: ${error.message}\nlab: it locked up, and is started again\n`)
+    return runOnce(startMachine, options)
+  }
+}
+
+/** @type {typeof runInMachine} */
+async function runOnce(startMachine, options) {
   const folder = mkdtempSync(join(tmpdir(), 'node-kvm-lab-'))
   const consoleFile = options.consoleFile ?? join(folder, 'console')
   const endMark = createEndMark()
@@ -90,17 +115,23 @@ export async function runInMachine(startMachine, options) {
   let timer
   /** @type {import('./machine.mjs').Machine | undefined} */
   let machine
+  let hasOutput = false
+  const onOutput = () => {
+    hasOutput = true
+  }
   try {
     machine = startMachine({ ...options, folder, consoleFile, endMark })
     timer = setTimeout(() => timeLimit.abort(), options.timeoutMs)
     const [status] = await Promise.race([
       Promise.all([
-        relayUntilEndMark(machine.stdout, process.stdout, endMark),
-        relayUntilEndMark(machine.stderr, process.stderr, endMark),
+        relayUntilEndMark(machine.stdout, process.stdout, endMark, onOutput),
+        relayUntilEndMark(machine.stderr, process.stderr, endMark, onOutput),
       ]),
       endOf(machine.process).then((end) => {
         const reason = `the machine ${end} before the command did`
-        throw new Error(describeFailure(reason, folder, consoleFile))
+        const isLockup = !hasOutput && readLog(consoleFile).includes(LOCKED_UP)
+        const text = describeFailure(reason, folder, consoleFile)
+        throw isLockup ? new LockupError(text) : new Error(text)
       }),
       aborted(timeLimit.signal).then(() => {
         const reason = `the time limit of ${options.timeoutMs / 1000} s was reached`

@@ -23,7 +23,8 @@ unmount_out() {
 # KVM patches the kernel's code whenever the first VM comes or the last one goes, and the first vCPU
 # without a LAPIC or with one that is off. QEMU's emulator (7.2) may keep what it translated on one
 # processor while another patches: the breakpoint that stands there meanwhile then hits for ever, with
-# interrupts off. So one of each is there as long as the machine runs. Perl is part of every Debian.
+# interrupts off. So one of each is there as long as the machine runs, and before the command starts on
+# another processor. Perl is part of every Debian.
 hold_vms() {
   /usr/bin/perl -e '
     open(my $kvm, "+<", "/dev/kvm") or exit 1;
@@ -34,7 +35,9 @@ hold_vms() {
       ioctl($vm, 0xae41, 0);                       # KVM_CREATE_VCPU
       push @kept, $vm;
     }
+    open(my $sign, ">", "/run/lab-holds-vms");
     sleep;' </dev/null >/dev/null 2>&1 &
+  while kill -0 $! 2>/dev/null && [ ! -e /run/lab-holds-vms ]; do usleep 10000; done
 }
 
 port() {
