@@ -105,7 +105,7 @@ export async function whileRunning(machine, say) {
   const file = createHash('sha256')
   for (const bytes of randomBytes(100 * MIB)) file.update(bytes)
   say(`the file is ${file.digest('hex')}`)
-  const servers = [sendTo(5001, 100 * MIB), sendTo(5003, 10 * MIB)]
+  const servers = [sendTo(5001, 100 * MIB), sendTo(5003, MIB / 4)]
   servers.push(hashFrom(5002, say), hashFrom(5004, say))
   const web = createHttpServer((_, response) => response.end('from the host, by passt\n'))
   web.listen(8080, '127.0.0.1')
