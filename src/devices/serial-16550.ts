@@ -397,9 +397,11 @@ export class Serial16550 implements BusDevice {
     return IIR_NONE
   }
 
+  // ORDER: the shadow before the line: another processor takes the interrupt at once, and would find none
+  // in a shadow of before. An edge is not repeated.
   #updateInterrupt(): void {
-    this.#drive(this.#interruptId() !== IIR_NONE)
     this.#publish()
+    this.#drive(this.#interruptId() !== IIR_NONE)
   }
 
   // A read passes the shadow's gate where it changes nothing, a write where it only sends a byte.

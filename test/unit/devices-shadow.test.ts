@@ -49,6 +49,22 @@ function perform(serial: Serial16550, step: Step): void {
   } else serial.sendBreak()
 }
 
+it('serial port: whoever takes the interrupt finds its reason, however soon', () => {
+  const INTERRUPT_ID = 2
+  const NONE = 1
+  fc.assert(
+    fc.property(fc.array(serialStep, { maxLength: 40 }), (steps) => {
+      const shadow = { registers: new Uint8Array(8), gate: new Uint8Array(8) }
+      const set = (level: boolean) => {
+        const isAnswered = (shadow.gate[INTERRUPT_ID]! & READS) !== 0
+        if (level && isAnswered) expect(shadow.registers[INTERRUPT_ID]! & NONE).toBe(0)
+      }
+      const serial = new Serial16550({ shadow, irq: { set } })
+      for (const step of steps) perform(serial, step)
+    }),
+  )
+})
+
 it('serial port: a register that passes the gate reads as the shadow and stays as it is', () => {
   fc.assert(
     fc.property(fc.array(serialStep, { maxLength: 40 }), fc.nat(7), (steps, register) => {
