@@ -60,7 +60,7 @@ it('serial port: whoever takes the interrupt finds its reason, however soon', ()
         if (level && isAnswered) expect(shadow.registers[INTERRUPT_ID]! & NONE).toBe(0)
       }
       const serial = new Serial16550({ shadow, irq: { set } })
-      for (const step of steps) perform(serial, step)
+      for (const step of steps) perform(serial, step as Step)
     }),
   )
 })
