@@ -2,7 +2,7 @@
 // the package can be imported (and say what is missing) on a machine that cannot run it.
 
 import { createRequire } from 'node:module'
-import { fileURLToPath } from 'node:url'
+import { dirname } from 'node:path'
 import { markAsUntransferable } from 'node:worker_threads'
 import { StructView } from './uapi/index.js'
 
@@ -384,11 +384,12 @@ export interface Binding extends Native {
   readonly view: StructView
 }
 
-const packageRoot = fileURLToPath(new URL('..', import.meta.url))
 let loaded: Binding | undefined
 
 function load(): Binding {
   const require = createRequire(import.meta.url)
+  // By name, as bundlers move this file.
+  const packageRoot = dirname(require.resolve('node-kvm/package.json'))
   // A build other than the installed one: sanitizers and benchmarks name it here.
   const chosen = process.env.NODE_KVM_ADDON
   const native: Native = chosen

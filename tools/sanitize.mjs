@@ -57,11 +57,10 @@ const run = (command, args, env) =>
 
 const build = join(root, 'build', kind.folder)
 const reports = join(build, 'reports')
-const npx = (args, env) => run('npx', args, env)
 
-const compiled = npx(['cmake-js', 'compile', '-O', build, `--CDSANITIZE=${kind.sanitize}`])
+const compiled = run('npx', ['cmake-js', 'compile', '-O', build, `--CDSANITIZE=${kind.sanitize}`])
 if (compiled.status !== 0) process.exit(compiled.status ?? 1)
-const types = npx(['tsc', '-p', 'tsconfig.build.json'])
+const types = run('npm', ['run', '--silent', 'build:ts'])
 if (types.status !== 0) process.exit(types.status ?? 1)
 
 rmSync(reports, { recursive: true, force: true })

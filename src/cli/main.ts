@@ -3,6 +3,7 @@
 // when they are named, so that one works where another one's needs are missing.
 
 import { readFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
 import { stripVTControlCharacters } from 'node:util'
 
 /** A command's module. */
@@ -36,7 +37,7 @@ ${rows.join('\n')}
 }
 
 function version(): string {
-  const file = new URL('../../package.json', import.meta.url)
+  const file = createRequire(import.meta.url).resolve('node-kvm/package.json')
   return (JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version
 }
 
