@@ -9,16 +9,24 @@ const ECHO = [
   '66baf803', //   mov dx, 0x3f8
   'b03e', //       mov al, '>'
   'ee', //         out dx, al
-  '66bafd03', //   next: mov dx, 0x3fd
+  '66ba0106', //   next: mov dx, 0x601   PM1a status, its second byte
+  'ec', //         in al, dx
+  'a801', //       test al, 1        PWRBTN_STS
+  '7515', //       jnz pressed
+  '66bafd03', //   mov dx, 0x3fd
   'ec', //         in al, dx
   'a801', //       test al, 1
-  '74f7', //       jz next
+  '74ee', //       jz next
   '66baf803', //   mov dx, 0x3f8
   'ec', //         in al, dx
   'ee', //         out dx, al
   '3c71', //       cmp al, 'q'
-  '75ed', //       jne next
-  '66ba0406', //   mov dx, 0x604      PM1a control
+  '7409', //       je off
+  'ebe2', //       jmp next
+  '66baf803', //   pressed: mov dx, 0x3f8
+  'b021', //       mov al, '!'
+  'ee', //         out dx, al
+  '66ba0406', //   off: mov dx, 0x604 PM1a control
   '66b80020', //   mov ax, 0x2000     SLP_EN, S5
   '66ef', //       out dx, ax
   'ebfe', //       jmp $
@@ -34,7 +42,10 @@ function elf(code: string): Buffer {
   })
 }
 
-/** Prints `>`, echoes its serial port until it reads `q`, and then powers off through ACPI. */
+/**
+ * Prints `>` and echoes its serial port until it reads `q`, or the power button is pressed, for which it
+ * prints `!`; then powers off through ACPI.
+ */
 export const echoKernel = elf(ECHO)
 
 /** xor esp, esp; ud2: without an IDT, a triple fault. */

@@ -53,6 +53,10 @@ test('a terminal: Ctrl-A X leaves', async () => {
   expect(await onTerminal('\x01x')).toEqual({ status: 0, output: '>ab' })
 })
 
+test('a terminal: Ctrl-A P presses the power button', async () => {
+  expect(await onTerminal('\x01p')).toEqual({ status: 0, output: '>ab!' })
+})
+
 test('a terminal: Ctrl-A Ctrl-A types one', async () => {
   expect(await onTerminal('\x01\x01q')).toEqual({ status: 0, output: '>ab\x01q' })
 })
