@@ -1,7 +1,8 @@
 // @ts-check
-// npm run lab -- node lab/compare-boot.mjs [--rounds N] [--loud] [--json]: Debian's kernel and one initramfs
-// booted by node-kvm and by QEMU's microvm and q35 machines, in turn, on the KVM of the emulated machine.
-// --loud lets the kernel print its messages. Needs root and tracefs, so it is for the lab.
+// npm run lab -- node lab/compare-boot.mjs [--rounds N] [--loud] [--where] [--json]: Debian's kernel and one
+// initramfs booted by node-kvm and by QEMU's microvm and q35 machines, in turn, on the KVM of the emulated machine.
+// --loud lets the kernel print its messages, --where tells which ports and addresses the guests of one boot each
+// accessed. Needs root and tracefs, so it is for the lab.
 import { spawn, spawnSync } from 'node:child_process'
 import { mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -18,6 +19,7 @@ const { values: options } = parseArgs({
   options: {
     rounds: { type: 'string', default: '3' },
     loud: { type: 'boolean', default: false },
+    where: { type: 'boolean', default: false },
     json: { type: 'boolean', default: false },
   },
 })
@@ -84,6 +86,23 @@ function memoryBesideGuest(pid) {
   return kib.slice(1).reduce((sum, size) => sum + size, 0) / 1024
 }
 
+/** Accesses by place, those that the kernel answers among them: the traces, and how their counts are read. */
+const places = [
+  { name: 'port', event: 'kvm_pio', trigger: 'hist:keys=port.hex,rw:sort=hitcount.descending' },
+  { name: 'gpa', event: 'kvm_mmio', trigger: 'hist:keys=gpa.hex,type:sort=hitcount.descending' },
+]
+
+/** @param {string[]} command */
+async function printPlaces(command) {
+  const traces = places.map(({ name, event, trigger }) => openTrace(name, event, trigger))
+  await boot(command)
+  for (const [i, { event }] of places.entries()) {
+    const counts = traces[i]?.read(`events/kvm/${event}/hist`).match(/^\{.*$/gm) ?? []
+    console.log(counts.slice(0, 60).join('\n'))
+    traces[i]?.close()
+  }
+}
+
 /** @param {string[]} command @returns {Promise<Record<string, number>>} */
 async function boot([program = '', ...args]) {
   const entry = openTrace('entry', 'kvm_entry', 'traceoff:1')
@@ -129,6 +148,12 @@ spawnSync('mount', ['-t', 'tracefs', 'tracefs', TRACING])
 const runs = Object.fromEntries(Object.keys(contenders).map((name) => [name, []]))
 // The first reads programs and images from the host's disk.
 for (const command of Object.values(contenders)) await boot(command)
+if (options.where) {
+  for (const [name, command] of Object.entries(contenders)) {
+    console.log(`${name}:`)
+    await printPlaces(command)
+  }
+}
 for (let round = 0; round < Number(options.rounds); round++) {
   for (const [name, command] of Object.entries(contenders)) runs[name]?.push(await boot(command))
 }
