@@ -54,14 +54,14 @@ export class CodeSpace {
     this.#memory.write(Number(origin), bytes)
     this.#forget(origin, origin + BigInt(bytes.length))
     for (const [mark, hook] of hooks) {
-      const begin = marks.get(mark)!
-      if ('call' in hook) {
-        this.#calls.set(begin, hook.call)
-        continue
-      }
-      const end = marks.get(hook.next)!
-      const next = end + CALL_SIZE
-      this.#safe.push({ begin, end, tell: hook.safe, next })
+      marks.get(mark)!.forEach((begin, i) => {
+        if ('call' in hook) {
+          this.#calls.set(begin, hook.call)
+          return
+        }
+        const end = marks.get(hook.next)![i]!
+        this.#safe.push({ begin, end, tell: hook.safe, next: end + CALL_SIZE })
+      })
     }
   }
 

@@ -20,8 +20,8 @@ export class Program {
   readonly bytes: Uint8Array
   /** Labels and constants by name. */
   readonly symbols: ReadonlyMap<string, bigint>
-  /** @internal Where the marks are, by number. */
-  readonly marks: ReadonlyMap<number, bigint>
+  /** @internal Where the marks are, by number: a piece of source may stand at several places. */
+  readonly marks: ReadonlyMap<number, readonly bigint[]>
   readonly #lines: readonly Line[]
 
   /** @internal */
@@ -32,10 +32,12 @@ export class Program {
     this.#lines = lines
     const last = lines.at(-1)
     this.bytes = new Uint8Array(last ? Number(last.address - origin) + last.bytes.length : 0)
-    const marks = new Map<number, bigint>()
+    const marks = new Map<number, bigint[]>()
     for (const { statement, address, bytes } of lines) {
       this.bytes.set(bytes, Number(address - origin))
-      if (statement.kind === 'mark') marks.set(statement.number, address)
+      if (statement.kind !== 'mark') continue
+      const { number } = statement
+      marks.set(number, [...(marks.get(number) ?? []), address])
     }
     this.marks = marks
   }
