@@ -42,10 +42,13 @@ export async function run(args: string[]): Promise<number> {
     await showFeatures(values.only, values.json === true)
     return 0
   }
-  const results = await runAll(values.only)
+  const results: CheckResult[] = []
+  for await (const area of runAreas(values.only)) {
+    results.push(...area)
+    if (!values.json) process.stdout.write(`${areaText(area, values.all === true)}\n\n`)
+  }
   if (values.junit !== undefined) writeFileSync(values.junit, toJunit(results))
-  const text = values.json ? JSON.stringify(results, null, 2) : toText(results, values.all === true)
-  process.stdout.write(`${text}\n`)
+  process.stdout.write(`${values.json ? JSON.stringify(results, null, 2) : summary(results)}\n`)
   return results.some(({ status }) => status === 'deviates') ? 1 : 0
 }
 
@@ -62,15 +65,22 @@ async function withAssembler<T>(load: () => Promise<T>): Promise<T> {
   }
 }
 
-async function runAll(only?: string): Promise<CheckResult[]> {
+/** The results of each area when it is through: some take minutes where an emulator runs the guests. */
+async function* runAreas(only = ''): AsyncGenerator<CheckResult[], void, void> {
   const { runChecks } = await withAssembler(() => import('../testing/checks/run-checks.js'))
-  const wanted = only?.toLowerCase() ?? ''
-  const results: CheckResult[] = []
+  const wanted = only.toLowerCase()
   const all = runChecks((area, { name }, { mode }) =>
     [area, name, mode].some((text) => text.toLowerCase().includes(wanted)),
   )
-  for await (const result of all) results.push(result)
-  return results
+  let results: CheckResult[] = []
+  for await (const result of all) {
+    if (results.length > 0 && results[0]!.area !== result.area) {
+      yield results
+      results = []
+    }
+    results.push(result)
+  }
+  if (results.length > 0) yield results
 }
 
 /** Each feature of the processor with its instruction, in the rings where that is allowed. */
@@ -102,16 +112,11 @@ function toFeatureText(findings: readonly FeatureFinding[]): string {
 
 const MARKS = { 'as expected': 'ok', deviates: 'DEVIATES', 'not here': 'not here' } as const
 
-/** A block for each area; what is as expected is only counted unless `all`. */
-function toText(results: readonly CheckResult[], all: boolean): string {
-  const areas = [...new Set(results.map(({ area }) => area))]
-  const blocks = areas.map((area) => {
-    const rows = results.filter((result) => result.area === area)
-    const expected = rows.filter(({ status }) => status === 'as expected').length
-    const shown = rows.filter(({ status }) => all || status === 'deviates').map(toLines)
-    return [`${area}: ${expected} of ${rows.length} as expected`, ...shown].join('\n')
-  })
-  return [...blocks, summary(results)].join('\n\n')
+/** An area's results; what is as expected is only counted unless `all`. */
+function areaText(results: readonly CheckResult[], all: boolean): string {
+  const expected = results.filter(({ status }) => status === 'as expected').length
+  const shown = results.filter(({ status }) => all || status === 'deviates').map(toLines)
+  return [`${results[0]!.area}: ${expected} of ${results.length} as expected`, ...shown].join('\n')
 }
 
 function toLines({ status, mode, ring, name, expected, found, source }: CheckResult): string {

@@ -12,13 +12,15 @@ import { MODES, type ModeName } from './modes.js'
 
 /**
  * A capability of KVM; `cpu:` a feature that KVM supports for guests; `processor:` a flag of
- * /proc/cpuinfo; `engine:` what runs guests (`native`: the processor runs 64-bit code of ring 3
+ * /proc/cpuinfo; `vendor:` its maker, as CPUID has it; `engine:` what runs guests (`native`: the processor runs 64-bit code of ring 3
  * itself, under VMX, SVM or neither; `interpreted`: KVM's emulator runs that of ring 0); `mode:` a mode of {@link MODES}.
  */
 export type Requirement =
   | keyof typeof capabilityNumbers
   | `cpu:${CpuidFeatureName}`
   | `processor:${string}`
+  | 'vendor:GenuineIntel'
+  | 'vendor:AuthenticAMD'
   | `engine:${'hardware' | 'software' | 'native' | 'interpreted'}`
   | `mode:${ModeName}`
 
@@ -40,6 +42,7 @@ function probe(requirement: Requirement): string | undefined {
   const [kind, name = ''] = requirement.split(':')
   if (kind === 'cpu') return probeFeature(name as CpuidFeatureName)
   if (kind === 'processor') return probeProcessor(name)
+  if (kind === 'vendor') return probeVendor(name)
   if (kind === 'engine') return probeEngine(name)
   if (kind === 'mode' && name in MODES) return probeMode(name as ModeName)
   const number = (capabilityNumbers as Record<string, number>)[requirement]
@@ -55,9 +58,17 @@ function probeFeature(name: CpuidFeatureName): string | undefined {
   return has ? undefined : `this KVM does not support ${name} for guests`
 }
 
+/** What /proc/cpuinfo says of the first processor. */
+const cpuinfo = (field: string): string =>
+  new RegExp(`^${field}\\s*: (.*)$`, 'm').exec(readFileSync('/proc/cpuinfo', 'utf8'))?.[1] ?? ''
+
 function probeProcessor(flag: string): string | undefined {
-  const flags = /^flags\s*:(.*)$/m.exec(readFileSync('/proc/cpuinfo', 'utf8'))?.[1] ?? ''
-  return flags.split(' ').includes(flag) ? undefined : `the processor lacks ${flag}`
+  return cpuinfo('flags').split(' ').includes(flag) ? undefined : `the processor lacks ${flag}`
+}
+
+function probeVendor(wanted: string): string | undefined {
+  const vendor = cpuinfo('vendor_id')
+  return vendor === wanted ? undefined : `the processor's vendor is ${vendor}`
 }
 
 function probeEngine(wanted: string): string | undefined {

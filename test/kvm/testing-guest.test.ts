@@ -172,6 +172,9 @@ test('requirements are probed, with the reason', () => {
   expect(() => missing('KVM_CAP_NONE' as never)).toThrow('is not known')
   const engines = [missing('engine:hardware'), missing('engine:software')]
   expect(engines.filter((reason) => reason === undefined).length).toBeLessThanOrEqual(1)
+  const vendors = [missing('vendor:GenuineIntel'), missing('vendor:AuthenticAMD')]
+  expect(vendors.filter((reason) => reason === undefined).length).toBeLessThanOrEqual(1)
+  for (const reason of vendors) expect(reason ?? 'is there').toMatch(/vendor is \w+|is there/)
   const skipped: (string | undefined)[] = []
   const context = { skip: (reason?: string) => void skipped.push(reason) }
   expect(requires(context, 'cpu:lm', 'KVM_CAP_S390_PSW' as never)).toBe(false)

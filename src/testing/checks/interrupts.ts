@@ -2,10 +2,20 @@
 
 import { asm } from '../assembler/asm.js'
 import { CODE, IDT } from '../layout.js'
-import { type CheckArea, checksAt, EVERYWHERE, LONG, RING0, RING3, report } from './check.js'
+import {
+  type CheckArea,
+  checksAt,
+  EVERYWHERE,
+  LONG,
+  PROTECTED,
+  RING0,
+  RING3,
+  report,
+} from './check.js'
 
 const everywhere = checksAt(EVERYWHERE)
 const long = checksAt(LONG)
+const legacy = checksAt(PROTECTED)
 const ring0 = checksAt(RING0)
 const ring3 = checksAt(RING3)
 const TF = 0x102n
@@ -216,15 +226,45 @@ export const interrupts: CheckArea = {
       asm`sysenter`,
       { raises: '#BP' },
       {
+        requires: ['vendor:GenuineIntel'],
         guest: {
           msrs: { IA32_SYSENTER_CS: 8n, IA32_SYSENTER_ESP: 0x5000n, IA32_SYSENTER_EIP: 0xf800n },
         },
         prepare: (g) => g.memory.write(0xf800, Uint8Array.of(0x0f, 0x01, 0xf8, 0xcc)),
       },
     ),
-    long('SYSENTER with a null selector raises #GP', 'SDM vol. 2B, SYSENTER', asm`sysenter`, {
-      raises: '#GP',
-      errorCode: 0,
-    }),
+    long(
+      'SYSENTER with a null selector raises #GP',
+      'SDM vol. 2B, SYSENTER',
+      asm`sysenter`,
+      { raises: '#GP', errorCode: 0 },
+      { requires: ['vendor:GenuineIntel'] },
+    ),
+    long(
+      "SYSENTER raises #UD in long mode on AMD's processors",
+      'APM vol. 3, SYSENTER',
+      asm`sysenter`,
+      { raises: '#UD', at: 0 },
+      { requires: ['vendor:AuthenticAMD'] },
+    ),
+    legacy(
+      'IRETD comes back from a handler',
+      'SDM vol. 2A, IRET/IRETD/IRETQ',
+      asm`ud2; mov eax, ebx; ${report}`,
+      { values: [4] },
+      { prepare: (g) => g.handle(6, asm`mov ebx, 4; add dword [esp], 2; iretd`) },
+    ),
+    ring3(
+      'a breakpoint of ring 0 in DR0 counts in ring 3',
+      'SDM vol. 3B §17.2',
+      asm`nop; nop; nop`,
+      { raises: '#DB', at: 1 },
+      {
+        prepare: ({ vcpu }) => {
+          const registers = vcpu.getDebugregs()
+          vcpu.setDebugregs({ ...registers, db: [BigInt(CODE + 1), 0n, 0n, 0n], dr7: 0x402n })
+        },
+      },
+    ),
   ],
 }

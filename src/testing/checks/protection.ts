@@ -14,6 +14,7 @@ const PAGE = 4096
 const FREE = 0x2_0000
 const free = BigInt(FREE)
 const linearData = BigInt(DATA)
+const UPPER = 0xffff_8000_0000_0000n
 const ACCESSED = 1n << 5n
 const DIRTY = 1n << 6n
 
@@ -104,6 +105,23 @@ export const protection: CheckArea = {
       READ,
       { raises: '#PF', errorCode: 9 },
       { prepare: (g) => g.pages.change(free, (entry) => entry | (1n << 51n)) },
+    ),
+    long(
+      'the first page of the upper half',
+      'SDM vol. 1 §3.3.7.1',
+      asm`mov rbx, ${UPPER}; mov dword [rbx], 7; mov ecx, ${FREE}; mov eax, [rcx]; ${report}`,
+      { values: [7] },
+      { prepare: (g) => g.pages.map(UPPER, FREE, PAGE, { user: true }) },
+    ),
+    checksAt([{ mode: 'protected', ring: 0 }])(
+      'MOV to CR0 turns 32-bit paging on',
+      'SDM vol. 3A §4.1.2',
+      asm`mov eax, cr4; or eax, 0x10; mov cr4, eax; mov eax, ${FREE}; mov cr3, eax
+          mov eax, cr0; or eax, 0x80000000; mov cr0, eax; jmp there
+          there: mov eax, cr0; shr eax, 31; ${report}`,
+      { values: [1] },
+      // A page of 4 MiB at 0: present, writable, of that size.
+      { prepare: (g) => g.memory.writeU32(FREE, 0x83) },
     ),
     ring0(
       'SMEP keeps ring 0 from running user pages',
@@ -354,7 +372,7 @@ export const protection: CheckArea = {
     checksAt(user)(
       'protection keys forbid data of their pages',
       'SDM vol. 3A §4.6.2',
-      READ,
+      asm`mov eax, 4; xor ecx, ecx; xor edx, edx; wrpkru; ${READ}`,
       { raises: '#PF', errorCode: 0x25 },
       {
         requires: ['cpu:pku'],

@@ -7,6 +7,7 @@ import type { Outcome } from '../outcome.js'
 import { missing } from '../requires.js'
 import { arithmetic } from './arithmetic.js'
 import type { CheckArea, Expectation, FeatureCheck, Place } from './check.js'
+import { debugging } from './debugging.js'
 import { interrupts } from './interrupts.js'
 import { processors } from './processors.js'
 import { protection } from './protection.js'
@@ -25,6 +26,7 @@ export const CHECKS: readonly CheckArea[] = [
   system,
   timers,
   processors,
+  debugging,
 ]
 
 /** What became of one check in one mode and ring. */

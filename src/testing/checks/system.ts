@@ -1,6 +1,7 @@
 // Control registers, MSRs, CPUID, and what ring 3 may not do.
 
 import { asm } from '../assembler/asm.js'
+import { SELECTORS } from '../descriptors.js'
 import { type CheckArea, checksAt, RING0, RING3, report } from './check.js'
 
 const ring0 = checksAt(RING0)
@@ -226,6 +227,31 @@ export const system: CheckArea = {
           )
         },
       },
+    ),
+    checksAt([...RING0, ...RING3])(
+      'CPUID does not show a feature that is hidden',
+      'SDM vol. 2A, CPUID; KVM API 4.20',
+      asm`mov eax, 7; xor ecx, ecx; cpuid; shr ebx, 5; and ebx, 1; mov eax, ebx; ${report}`,
+      { values: [0] },
+      { requires: ['processor:avx2'], guest: { cpuid: { avx2: false } } },
+    ),
+    ring3(
+      'MOV from CS and DS gives the selectors that were loaded',
+      'SDM vol. 2B, MOV',
+      asm`mov eax, cs; ${report}; mov eax, ds; ${report}`,
+      { values: [SELECTORS.code64[3] | 3, SELECTORS.data[3] | 3] },
+    ),
+    ring0(
+      'an unknown hypercall gives -KVM_ENOSYS',
+      'KVM API, hypercalls',
+      asm`mov eax, 0x7fff; vmcall; ${report}`,
+      { values: [-1000 >>> 0] },
+    ),
+    ring3(
+      'a hypercall from ring 3 gives -KVM_EPERM',
+      'KVM API, hypercalls',
+      asm`mov eax, 0x7fff; vmcall; ${report}`,
+      { values: [-1 >>> 0] },
     ),
     ring0(
       'RDTSC goes on',

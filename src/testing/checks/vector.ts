@@ -201,7 +201,7 @@ export const vector: CheckArea = {
         guest: { cpuid: { pclmulqdq: true } },
       },
     ),
-    ring0(
+    long(
       'XGETBV reads XCR0',
       'SDM vol. 2D, XGETBV',
       asm`xor ecx, ecx; xgetbv; ${report}`,
