@@ -170,14 +170,16 @@ test.each([
   ['vsock', vsockSubject],
 ])(
   'a hostile driver harms nobody: %s',
-  async (_name, create) => {
+  async (name, create) => {
     const until = Date.now() + seconds * 1000
     let failures = 0
-    for (let i = 0; i < SHORT_ROUNDS || Date.now() < until; i++) {
+    let i = 0
+    for (; i < SHORT_ROUNDS || Date.now() < until; i++) {
       failures += await round(create(), firstSeed + i).catch((cause) => {
         throw new Error(`seed ${firstSeed + i}`, { cause })
       })
     }
+    if (seconds > 0) console.log(`${name}: ${i} rounds, ${failures} failures`)
     expect(failures).toBeGreaterThan(0)
   },
   60_000 + seconds * 1000,
