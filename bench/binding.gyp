@@ -4,7 +4,7 @@
   "targets": [
     {
       "target_name": "bench_loops",
-      "sources": ["native/addon.c", "native/guest.c", "native/handoff.c", "native/interrupts.c", "native/loops.c", "native/smp.c", "native/tracked.c", "native/tracked_addon.c", "native/tested.c", "native/tested_addon.c"],
+      "sources": ["native/addon.c", "native/guest.c", "native/handoff.c", "native/interrupts.c", "native/loops.c", "native/queues.c", "native/queues_addon.c", "native/smp.c", "native/tracked.c", "native/tracked_addon.c", "native/tested.c", "native/tested_addon.c"],
       "defines": ["NAPI_VERSION=9"],
       "cflags_c": ["-std=gnu11", "-Wall", "-Wextra", "-Wno-unused-parameter", "-fvisibility=hidden"]
     },

@@ -27,6 +27,11 @@ export interface CTracked {
   readonly __tracked: never
 }
 
+/** A device of the C side, on a thread of its own. */
+export interface CQueueDevice {
+  readonly __queueDevice: never
+}
+
 /** A test guest that the C side made. */
 export interface CTested {
   readonly __tested: never
@@ -81,6 +86,16 @@ export interface Loops {
   /** Runs it with that number in RCX. */
   testedRun(guest: CTested, count: number): void
   testedReset(guest: CTested): void
+  /** A fresh ring: see QueueNumbers in bench/queues.ts. */
+  queueClear(ram: Uint8Array, numbers: Float64Array, times: Float64Array): void
+  /** Drives whoever serves the ring; nanoseconds by the wall clock, and of the other threads' CPU time. */
+  queueDrive(ram: Uint8Array, numbers: Float64Array, times: Float64Array): void
+  queueDeviceStart(ram: Uint8Array, numbers: Float64Array, times: Float64Array): CQueueDevice
+  queueDeviceStop(device: CQueueDevice): void
+  /** Descriptors. */
+  eventfd(): number
+  openTap(name: string): number
+  openUdp(address: string): number
   /** Issues a request on the guest's vCPU, which reads or fills `argument` each time. */
   ioctlLoop(guest: CGuest, request: number, argument: ArrayBuffer, count: number): void
 }

@@ -16,6 +16,8 @@ const benchmarks: Record<string, () => Promise<{ benchmark: Benchmark }>> = {
   exit: () => import('./exit.js'),
   interrupts: () => import('./interrupts.js'),
   memory: () => import('./memory.js'),
+  net: () => import('./net.js'),
+  queues: () => import('./queues.js'),
   smp: () => import('./smp.js'),
   testing: () => import('./testing.js'),
   threads: () => import('./threads.js'),

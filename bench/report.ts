@@ -71,10 +71,12 @@ export interface PhaseRow {
   met: boolean
 }
 
-/** What a request costs: until it is back, and CPU time of the whole process. Nanoseconds. */
+/** What an operation costs: until it is done, and CPU time of the whole process. Nanoseconds. */
 export interface PeerFigures {
   ns: number
   cpuNs: number
+  /** Exits to user space. */
+  exits?: number
 }
 
 /** The same work done by another program. */
@@ -164,17 +166,17 @@ export function phaseRow(
   return { id, what, phases, c, ours, ratio, goal: { ratio: most }, met: ratio <= most }
 }
 
-/** Puts another program's figures beside ours: we are to be no slower, and to need no more. */
+/** Puts another program's figures beside ours: by default we are to be no slower, and to need no more. */
 export function peerRow(
   id: string,
   what: string,
   peer: string,
   theirs: PeerFigures,
   ours: PeerFigures,
+  goal: PeerRow['goal'] = { ratio: 1, cpuRatio: 1 },
 ): PeerRow {
   const ratio = ours.ns / theirs.ns
   const cpuRatio = ours.cpuNs / theirs.cpuNs
-  const goal = { ratio: 1, cpuRatio: 1 }
   const met = ratio <= goal.ratio && cpuRatio <= goal.cpuRatio
   return { id, what, peer, theirs, ours, ratio, cpuRatio, goal, met }
 }
@@ -228,12 +230,15 @@ function phaseLines(name: string, rows: readonly PhaseRow[]): string[] {
 }
 
 function peerLines(name: string, rows: readonly PeerRow[]): string[] {
-  const lines = [[`${name}, us each`, rows[0]!.peer, 'ours', 'ratio', 'CPU', 'ours', 'ratio', '']]
+  const head = ['ours', 'ratio', 'CPU', 'ours', 'ratio', 'exits', 'ours', '']
+  const lines = [[`${name}, us each`, rows[0]!.peer, ...head]]
   for (const { what, theirs, ours, ratio, cpuRatio, met } of rows) {
     const us = (ns: number) => (ns / 1000).toFixed(1)
+    const exits = ({ exits }: PeerFigures) => exits?.toFixed(2) ?? ''
     lines.push([
       ...[what, us(theirs.ns), us(ours.ns), ratio.toFixed(2)],
-      ...[us(theirs.cpuNs), us(ours.cpuNs), cpuRatio.toFixed(2), verdict(met)],
+      ...[us(theirs.cpuNs), us(ours.cpuNs), cpuRatio.toFixed(2)],
+      ...[exits(theirs), exits(ours), verdict(met)],
     ])
   }
   return align(lines)

@@ -3,15 +3,15 @@
 // initramfs booted by node-kvm and by QEMU's microvm and q35 machines, in turn, on the KVM of the emulated machine.
 // --loud lets the kernel print its messages, --where tells which ports and addresses the guests of one boot each
 // accessed. Needs root and tracefs, so it is for the lab.
-import { spawn, spawnSync } from 'node:child_process'
-import { mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs'
+import { spawn } from 'node:child_process'
+import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
+import { countExits, openTrace } from './kvm-trace.mjs'
 import { initramfs, kernelElf } from './linux.mjs'
 
 const MARK = 'this is user space'
 const MEMORY = '512'
-const TRACING = '/sys/kernel/tracing'
 const TICKS_PER_SECOND = 100
 const root = join(import.meta.dirname, '..')
 
@@ -42,31 +42,6 @@ const contenders = {
   ],
   microvm: qemu('microvm,rtc=on'),
   q35: qemu('q35'),
-}
-
-/**
- * A buffer of the kernel's tracing for events of KVM.
- *
- * @param {string} name
- * @param {string} event
- * @param {string} trigger
- */
-function openTrace(name, event, trigger) {
-  const folder = join(TRACING, 'instances', name)
-  const triggers = join(folder, 'events/kvm', event, 'trigger')
-  mkdirSync(folder, { recursive: true })
-  writeFileSync(join(folder, 'trace_clock'), 'mono')
-  writeFileSync(triggers, trigger)
-  writeFileSync(join(folder, 'events/kvm', event, 'enable'), '1')
-  return {
-    /** @param {string} file */
-    read: (file) => readFileSync(join(folder, file), 'utf8'),
-    close() {
-      writeFileSync(join(folder, 'events/kvm', event, 'enable'), '0')
-      writeFileSync(triggers, `!${trigger}`)
-      rmdirSync(folder)
-    },
-  }
 }
 
 /** @param {number} pid CPU seconds so far */
@@ -106,7 +81,7 @@ async function printPlaces(command) {
 /** @param {string[]} command @returns {Promise<Record<string, number>>} */
 async function boot([program = '', ...args]) {
   const entry = openTrace('entry', 'kvm_entry', 'traceoff:1')
-  const exits = openTrace('exits', 'kvm_userspace_exit', 'hist:keys=reason')
+  const exits = countExits()
   const began = process.hrtime.bigint()
   const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'inherit'] })
   const { pid = 0 } = child
@@ -121,9 +96,7 @@ async function boot([program = '', ...args]) {
     figures = {
       'first instruction ms': Number(firstNs - began) / 1e6,
       'user space ms': Number(process.hrtime.bigint() - began) / 1e6,
-      'exits to user space': Number(
-        /Hits: (\d+)/.exec(exits.read('events/kvm/kvm_userspace_exit/hist'))?.[1],
-      ),
+      'exits to user space': exits.count,
       'CPU s': cpuSeconds(pid),
       'memory beside RAM MiB': memoryBesideGuest(pid),
     }
@@ -143,7 +116,6 @@ function median(values) {
   return sorted.length % 2 === 1 ? high : (low + high) / 2
 }
 
-spawnSync('mount', ['-t', 'tracefs', 'tracefs', TRACING])
 /** @type {Record<string, Record<string, number>[]>} */
 const runs = Object.fromEntries(Object.keys(contenders).map((name) => [name, []]))
 // The first reads programs and images from the host's disk.

@@ -9,6 +9,7 @@
 #include "handoff.h"
 #include "interrupts.h"
 #include "loops.h"
+#include "queues_addon.h"
 #include "smp.h"
 #include "tested_addon.h"
 #include "tracked_addon.h"
@@ -263,6 +264,7 @@ NAPI_MODULE_INIT() {
                          &function);
     napi_set_named_property(env, exports, exported[i].name, function);
   }
+  add_queue_functions(env, exports);
   add_tracked_functions(env, exports);
   add_tested_functions(env, exports);
   return exports;
