@@ -37,6 +37,8 @@ class BlockRequest {
   const IoOperation& operation() const { return operation_; }
   // What counts for the rate limit.
   uint64_t bytes() const { return data_bytes_; }
+  // What the operation is to transfer.
+  uint64_t bytes_left() const { return data_bytes_ - done_; }
   // For Virtqueue::push(): how much from the start of the writable parts has been written.
   uint32_t written() const { return written_; }
 

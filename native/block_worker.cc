@@ -9,6 +9,8 @@ namespace {
 
 constexpr uint64_t kKickToken = UINT64_MAX;
 constexpr size_t kBatch = 64;
+// The driver gets requests of one operation back together, and waits for them as long.
+constexpr uint64_t kMostRunBytes = uint64_t{1} << 20;
 
 int64_t now_ns() {
   timespec now;
@@ -29,6 +31,7 @@ BlockWorker::BlockWorker(Setup setup, std::unique_ptr<Virtqueue> queue, int kick
       setup_(std::move(setup)),
       queue_(std::move(queue)),
       requests_(queue_->size()),
+      runs_(queue_->size()),
       kick_(kick) {
   for (uint32_t i = queue_->size(); i-- != 0;) free_.push_back(i);
 }
@@ -92,6 +95,7 @@ void BlockWorker::loop() {
   set_state(State::kRunning);
   while (!ending() || in_flight() != 0) {
     take_requests();
+    start_run();
     interrupt();
     tell_pause();
     if (!kick_watched_) {
@@ -111,6 +115,7 @@ void BlockWorker::end(State state) {
   engine_.reset();
   queue_.reset();
   requests_.clear();
+  runs_.clear();
   free_.clear();
   setup_.ram.reset();
   setup_.disk.reset();
@@ -158,24 +163,81 @@ void BlockWorker::take_requests() {
 }
 
 void BlockWorker::start(BlockRequest& request, BlockRequest::Next next) {
-  auto index = static_cast<uint32_t>(&request - requests_.data());
   if (next == BlockRequest::Next::kOperation) {
-    IoOperation operation = request.operation();
-    operation.token = index;
-    engine_->start(operation);
+    join_or_start(request);
     return;
   }
   queue_->push(request.chain, request.written());
-  free_.push_back(index);
+  free_.push_back(index_of(request));
+}
+
+void BlockWorker::join_or_start(BlockRequest& request) {
+  using Kind = IoOperation::Kind;
+  const IoOperation& operation = request.operation();
+  bool transfers = operation.kind == Kind::kRead || operation.kind == Kind::kWrite;
+  uint64_t bytes = request.bytes_left();
+  if (open_run_ != kNoRun) {
+    Run& run = runs_[open_run_];
+    const IoOperation& first = run.operation;
+    bool follows = operation.kind == first.kind && operation.fd == first.fd &&
+                   operation.durable == first.durable && operation.offset == run.end;
+    bool fits = run.parts.size() + operation.part_count <= Virtqueue::kMostParts &&
+                run.end + bytes - first.offset <= kMostRunBytes;
+    if (transfers && follows && fits) {
+      run.requests.push_back(index_of(request));
+      run.parts.insert(run.parts.end(), operation.parts, operation.parts + operation.part_count);
+      run.end += bytes;
+      return;
+    }
+    start_run();
+  }
+  uint32_t index = index_of(request);
+  Run& run = runs_[index];
+  run.requests.assign(1, index);
+  run.operation = operation;
+  run.operation.token = index;
+  run.parts.assign(operation.parts, operation.parts + (transfers ? operation.part_count : 0));
+  run.end = operation.offset + bytes;
+  open_run_ = index;
+  if (!transfers) start_run();
+}
+
+void BlockWorker::start_run() {
+  if (open_run_ == kNoRun) return;
+  Run& run = runs_[open_run_];
+  open_run_ = kNoRun;
+  run.operation.parts = run.parts.data();
+  run.operation.part_count = static_cast<uint32_t>(run.parts.size());
+  engine_->start(run.operation);
+}
+
+// Of a run that was not done to its end, each request is done again by itself, so that each gets
+// what is its own of an error.
+void BlockWorker::finish_run(uint32_t first, Result result) {
+  Run& run = runs_[first];
+  bool whole = result >= 0 && static_cast<uint64_t>(result) == run.end - run.operation.offset;
+  // Its place may be the next run's before this loop ends.
+  finished_.swap(run.requests);
+  for (uint32_t index : finished_) {
+    BlockRequest& request = requests_[index];
+    if (finished_.size() == 1) {
+      start(request, request.finish(*setup_.disk, result));
+    } else if (whole) {
+      start(request, request.finish(*setup_.disk, static_cast<Result>(request.bytes_left())));
+    } else {
+      start_run();
+      join_or_start(request);
+      start_run();
+    }
+  }
 }
 
 void BlockWorker::on_completion(const IoCompletion& completion) {
   if (completion.token == kKickToken) {
     on_kick();
-    return;
+  } else {
+    finish_run(static_cast<uint32_t>(completion.token), completion.result);
   }
-  BlockRequest& request = requests_[completion.token];
-  start(request, request.finish(*setup_.disk, completion.result));
 }
 
 void BlockWorker::on_kick() {

@@ -44,12 +44,19 @@ class BlockWorker final : public Object {
 
  private:
   enum class Wish : uint32_t { kRun, kPause, kEnd };
+  static constexpr uint32_t kNoRun = UINT32_MAX;
   BlockWorker(Setup setup, std::unique_ptr<Virtqueue> queue, int kick);
   ~BlockWorker() override;
   void loop();
   void end(State state);
   void take_requests();
   void start(BlockRequest& request, BlockRequest::Next next);
+  void join_or_start(BlockRequest& request);
+  void start_run();
+  void finish_run(uint32_t first, Result result);
+  uint32_t index_of(const BlockRequest& request) const {
+    return static_cast<uint32_t>(&request - requests_.data());
+  }
   void on_completion(const IoCompletion& completion);
   void on_kick();
   void interrupt();
@@ -65,7 +72,18 @@ class BlockWorker final : public Object {
   std::unique_ptr<IoEngine> engine_;
   std::vector<BlockRequest> requests_;
   std::vector<uint32_t> free_;  // indices of requests that are not in flight
-  int kick_;                    // a descriptor of its own: the file may be closed at any time
+  // Requests whose places on the disk follow one another are one operation of the kernel's: its
+  // price is for each, and for writes to a file that of another thread.
+  struct Run {
+    std::vector<uint32_t> requests;
+    std::vector<iovec> parts;
+    IoOperation operation;
+    uint64_t end = 0;  // on the disk
+  };
+  std::vector<Run> runs_;       // by the index of the first of its requests
+  uint32_t open_run_ = kNoRun;  // which may become longer
+  std::vector<uint32_t> finished_;
+  int kick_;  // a descriptor of its own: the file may be closed at any time
   bool kick_watched_ = false;
   int64_t wait_ns_ = IoEngine::kForever;
   std::atomic<Wish> wish_{Wish::kRun};

@@ -99,6 +99,41 @@ describe.each(engines)('with the engine "$engine"', (options) => {
     expect((await driver.read(0, 4096)).status).toBe(ok)
   })
 
+  // What comes during a pause is taken together, and what follows one another is one operation then.
+  it('requests that follow one another each get their own data, and their own error', async () => {
+    const path = image()
+    const disk = VirtioDisk.open(path, options)
+    await using driver = new BlockDriver(disk, { queueSize: 128 })
+    const together = async <T>(requests: () => Promise<T>[]) => {
+      await disk.pause()
+      const all = requests()
+      disk.resume()
+      return Promise.all(all)
+    }
+    const blocks = [0, 1, 2, 3, 4, 9, 10, 11]
+    const content = (i: number) => Buffer.alloc(4096, 0x40 + i)
+    const writes = await together(() =>
+      blocks.map((i) => driver.write(i * 8, content(i), { parts: [512, 3000, 584] })),
+    )
+    expect(writes.map(({ status, written }) => [status, written])).toEqual(
+      blocks.map(() => [ok, 1]),
+    )
+    const onDisk = readFileSync(path)
+    for (const i of blocks) {
+      expect(onDisk.subarray(i * 4096, (i + 1) * 4096).equals(content(i)), `${i}`).toBe(true)
+    }
+    expect(onDisk[5 * 4096]).toBe(7)
+    truncateSync(path, 3 * 4096 + 512)
+    const reads = await together(() => blocks.map((i) => driver.read(i * 8, 4096)))
+    const found = reads.map(({ status, written }) => [status, written])
+    const whole = [ok, 4097]
+    const none = [ioError, 0]
+    expect(found).toEqual([whole, whole, whole, [ioError, 512], none, none, none, none])
+    for (const i of [0, 1, 2]) expect(content(i).equals(reads[i]!.data), `${i}`).toBe(true)
+    expect(reads[3]!.data.subarray(0, 512)).toEqual(new Uint8Array(content(3).subarray(0, 512)))
+    expect(disk.statistics).toMatchObject({ writes: 8, reads: 3, errors: 5, bytesRead: 3 * 4096 })
+  })
+
   it('a full disk gives an error, and what was written before is there', async (context) => {
     const full = join(folder, `full-${options.engine}`)
     mkdirSync(full)
