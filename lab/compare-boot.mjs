@@ -67,8 +67,9 @@ const places = [
   { name: 'gpa', event: 'kvm_mmio', trigger: 'hist:keys=gpa.hex,type:sort=hitcount.descending' },
 ]
 
-/** @param {string[]} command */
-async function printPlaces(command) {
+/** @param {string} name @param {string[]} command */
+async function printPlaces(name, command) {
+  console.log(`${name}:`)
   const traces = places.map(({ name, event, trigger }) => openTrace(name, event, trigger))
   await boot(command)
   for (const [i, { event }] of places.entries()) {
@@ -119,12 +120,9 @@ function median(values) {
 /** @type {Record<string, Record<string, number>[]>} */
 const runs = Object.fromEntries(Object.keys(contenders).map((name) => [name, []]))
 // The first reads programs and images from the host's disk.
-for (const command of Object.values(contenders)) await boot(command)
-if (options.where) {
-  for (const [name, command] of Object.entries(contenders)) {
-    console.log(`${name}:`)
-    await printPlaces(command)
-  }
+for (const [name, command] of Object.entries(contenders)) {
+  if (!options.where) await boot(command)
+  else await printPlaces(name, command)
 }
 for (let round = 0; round < Number(options.rounds); round++) {
   for (const [name, command] of Object.entries(contenders)) runs[name]?.push(await boot(command))

@@ -1,5 +1,6 @@
 // Debian's kernel, unmodified, in machines of one, two and eight processors described by ACPI: it finds
-// them all, takes interrupts on each, hears the power button, and its reboot and power-off end the run.
+// them all, takes interrupts on each, hears the power button, and its reboot and power-off end the run. Without
+// ACPI it finds two by the MP table.
 
 import { spawnSync } from 'node:child_process'
 import { join } from 'node:path'
@@ -38,6 +39,18 @@ test.each([
   expect(Math.min(...counts)).toBeGreaterThan(0)
   expect(run?.output).toMatch(/ 9:.*IO-APIC +9-fasteoi +acpi/)
   expect(run?.end).toBe(end)
+})
+
+test('two processors by the MP table, without ACPI', () => {
+  const run = runs.get('2 acpi=off')
+  expect(run?.output).toContain('Intel MultiProcessor Specification v1.4')
+  expect(run?.output).toContain('processors: 2\r\n')
+  const counts = timerInterrupts(run?.output)
+  expect(counts.length).toBe(2)
+  expect(Math.min(...counts)).toBeGreaterThan(0)
+  expect(run?.output).toMatch(/ 4: .*[1-9]\d* .*IO-APIC +4-edge +ttyS0/)
+  expect(run?.output).not.toMatch(/ acpi$/m)
+  expect(run?.end).toBe('reset')
 })
 
 test('the power button reaches the guest', () => {
