@@ -61,6 +61,8 @@ function acpiOptions(
     cpus,
     // KERNEL: KVM connects the timer, ISA interrupt 0, to pin 0 of its IOAPIC and not, as PCs do, to 2.
     interruptOverrides: PC_INTERRUPT_OVERRIDES.filter(({ irq }) => irq !== 0),
+    // It has no keyboard, and guests that reset by it do not ask.
+    keyboardController: false,
     pci: {
       ecamGpa: ECAM_GPA,
       lastBus: 0,

@@ -1,5 +1,6 @@
 // Which devices are answered in C++ on the vCPU's thread, and how: by memory that they keep up to date,
-// by the host's clock, and by a ring for what the guest prints.
+// by the host's clock, and by a ring for what the guest prints. Writes of the clock's index do not even leave the
+// kernel.
 
 import { WriteSink } from '../core/exits/write-sink.js'
 import { GuestMemory } from '../core/memory.js'
@@ -21,6 +22,7 @@ import {
   RTC_PORT,
   SERIAL_PORTS,
 } from '../devices/index.js'
+import { KVM_CAP_COALESCED_PIO } from '../uapi/index.js'
 
 /**
  * Where a device answers the guest: `'vcpu'`, in C++ on the thread of the vCPU, as far as an access needs
@@ -38,7 +40,7 @@ export interface DevicePlaces {
   pmTimer?: DevicePlace
   /** Reads of PCI configuration space by the ports. */
   pciConfig?: DevicePlace
-  /** Writes to the index port of clock and CMOS RAM. */
+  /** Writes to the index port of clock and CMOS RAM, which stay in the kernel until the clock is asked. */
   rtc?: DevicePlace
   /** Port 0x80, which guests write to in order to pass the time. */
   postCode?: DevicePlace
@@ -104,10 +106,7 @@ export class NativeDevices {
     }
     if (this.#isNative('pmTimer')) this.#answerTimer()
     if (this.#isNative('pciConfig')) this.#answerPciConfig()
-    if (this.#isNative('rtc')) {
-      const write = { memory: this.#memory, address: RTC_INDEX }
-      this.#vm.answerPio(RTC_PORT, 1, { read: 0xff, write })
-    }
+    if (this.#isNative('rtc')) this.#coalesceIndex()
     if (this.#isNative('postCode')) this.#vm.answerPio(POST_CODE_PORT, 1, { write: 'ignore' })
   }
 
@@ -131,6 +130,15 @@ export class NativeDevices {
     const read = { memory: this.#memory, address: SERIAL_REGISTERS }
     const gate = { memory: this.#memory, address: SERIAL_GATE }
     this.#vm.answerPio(port, 8, { size: 1, read, write, gate })
+  }
+
+  /** Kept by KVM until the clock is asked. */
+  #coalesceIndex(): void {
+    if (!this.#vm.checkExtension(KVM_CAP_COALESCED_PIO)) return
+    this.#vm.coalesce({ address: RTC_PORT, size: 1, pio: true }, ({ data }) => {
+      this.rtcIndex[0] = data[0]!
+    })
+    this.#vm.answerPio(RTC_PORT, 1, { read: 0xff })
   }
 
   #answerTimer(): void {

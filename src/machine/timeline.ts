@@ -23,7 +23,6 @@ const PORTS: readonly (readonly [port: number, name: string])[] = [
   [0x71, 'kernel: reads the clock'],
   [0x602, 'kernel: turns ACPI on'],
   [0xcfc, 'kernel: sets up PCI'],
-  [0x64, 'kernel: asks for a keyboard'],
   [0x3f9, 'kernel: sets up the serial port'],
 ]
 

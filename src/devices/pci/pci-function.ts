@@ -1,4 +1,5 @@
-// One PCI function: 4 KiB of configuration space that mostly stores, and the few registers that act.
+// One conventional PCI function: 256 bytes of configuration space that mostly store, and the few registers
+// that act.
 
 import type { Bus } from '../bus.js'
 import { outOfRange } from '../errors.js'
@@ -76,7 +77,7 @@ export class PciFunction {
     this.#initial = this.#bytes.slice()
   }
 
-  /** Reads 1, 2 or 4 bytes of configuration space. Nothing is behind its end. */
+  /** Reads 1, 2 or 4 bytes of configuration space. Behind its end are all ones: no extended capabilities. */
   readConfig(offset: number, size: number): number {
     for (const { capability, at, end } of this.#touched(offset, size)) {
       capability.onRead?.(

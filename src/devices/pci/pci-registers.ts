@@ -1,8 +1,8 @@
 // Where things are in a function's configuration space (PCI Local Bus Specification 3.0 §6.1, type 0
 // header). Offsets in bytes.
 
-/** Bytes of configuration space: the first 256 by the ports, all through ECAM. */
-export const PCI_CONFIG_SIZE = 4096
+/** Bytes of a conventional function's configuration space; in ECAM all ones are behind it. */
+export const PCI_CONFIG_SIZE = 256
 
 /** Registers of the type 0 header. */
 export const PCI_REGISTER = {
