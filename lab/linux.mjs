@@ -30,12 +30,14 @@ import { cacheFolder, ensureBusybox, ensureKernel } from './setup.mjs'
 export const kernelBzImage = () => ensureKernel('cloud').bzImage
 
 /**
- * Gives the same kernel decompressed: an ELF64 vmlinux with a PVH entry note.
+ * Gives the same kernel decompressed: an ELF64 vmlinux with a PVH entry note. Or the generic one, which is larger and
+ * knows more of old PCs, such as the MP table.
  *
+ * @param {'cloud' | 'generic'} [flavour]
  * @returns {string} its path
  * @throws {Error} when it is not in the cache and cannot be downloaded
  */
-export const kernelElf = () => ensureKernel('cloud').vmlinux
+export const kernelElf = (flavour = 'cloud') => ensureKernel(flavour).vmlinux
 
 /**
  * Keeps an image under a name made from its content, so that tests may ask for it again and again.
