@@ -18,7 +18,7 @@ export async function dryRun(options: Omit<MachineOptions, 'devices'>): Promise<
   const { ids } = cpuSettings(options)
   const load = await readBoot(boot)
   using ram = GuestMemory.create(layOutRam(memorySize(memory)))
-  const acpi = placeMachineAcpi(ram, ids)
+  const acpi = placeMachineAcpi(ram, { cpus: ids })
   const state = load(ram, acpi)
   const { regs, sregs, mode, protocol, placements, memoryMap } = state
   const rom = 'rom' in state ? [{ name: 'firmware', ...sized(state.rom) }] : []

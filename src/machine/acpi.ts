@@ -27,16 +27,22 @@ export interface VirtioMmioPlace {
   readonly gsi: number
 }
 
+/** What the tables tell beside the memory. */
+export interface BoardDescription {
+  /** APIC ids. */
+  readonly cpus: readonly number[]
+  readonly virtioMmio?: readonly VirtioMmioPlace[]
+  /** Whether there is a PCI bus. Default true. */
+  readonly hasPci?: boolean
+}
+
 /**
- * Writes the tables of a machine with processors of these APIC ids; beside them an MP table, which has the
- * same for guests without ACPI, where it can name all ids.
+ * Writes the tables of a machine; beside them an MP table, which has the same of processors for guests without
+ * ACPI, where it can name all ids.
  */
-export function placeMachineAcpi(
-  memory: PhysicalMemory,
-  cpus: readonly number[],
-  virtioMmio: readonly VirtioMmioPlace[] = [],
-): AcpiTables {
-  const options = acpiOptions(memory, cpus, virtioMmio)
+export function placeMachineAcpi(memory: PhysicalMemory, board: BoardDescription): AcpiTables {
+  const { cpus } = board
+  const options = acpiOptions(memory, board)
   // Its IOAPIC has the id behind the last.
   const fits = Math.max(...cpus) < XAPIC_ID_MAX
   if (fits) placeMpTable(memory, { cpus, interruptOverrides: options.interruptOverrides })
@@ -46,30 +52,29 @@ export function placeMachineAcpi(
 /** The same tables as files of fw_cfg, for firmware to place. */
 export function machineAcpiFiles(
   memory: PhysicalMemory,
-  cpus: readonly number[],
-  virtioMmio: readonly VirtioMmioPlace[],
+  board: BoardDescription,
 ): ReadonlyMap<string, Uint8Array> {
-  return encodeTableLoader(createAcpiTables(acpiOptions(memory, cpus, virtioMmio)))
+  return encodeTableLoader(createAcpiTables(acpiOptions(memory, board)))
 }
 
 function acpiOptions(
   memory: PhysicalMemory,
-  cpus: readonly number[],
-  virtioMmio: readonly VirtioMmioPlace[],
+  { cpus, virtioMmio = [], hasPci = true }: BoardDescription,
 ): AcpiOptions {
+  const pci = {
+    ecamGpa: ECAM_GPA,
+    lastBus: 0,
+    memory32: PCI_MEMORY_32,
+    memory64: pciMemory64(memory.ranges),
+    intxGsis: PCI_GSIS,
+  }
   return {
     cpus,
     // KERNEL: KVM connects the timer, ISA interrupt 0, to pin 0 of its IOAPIC and not, as PCs do, to 2.
     interruptOverrides: PC_INTERRUPT_OVERRIDES.filter(({ irq }) => irq !== 0),
     // It has no keyboard, and guests that reset by it do not ask.
     keyboardController: false,
-    pci: {
-      ecamGpa: ECAM_GPA,
-      lastBus: 0,
-      memory32: PCI_MEMORY_32,
-      memory64: pciMemory64(memory.ranges),
-      intxGsis: PCI_GSIS,
-    },
+    pci: hasPci ? pci : undefined,
     devices: [
       portDevice('FWCF', 'QEMU0002', FW_CFG_PORT, FW_CFG_PORTS),
       portDevice('PEVT', 'QEMU0001', PVPANIC_PORT, 1),

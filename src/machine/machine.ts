@@ -2,7 +2,7 @@
 
 import { EventEmitter } from 'node:events'
 import type { Duplex, Readable } from 'node:stream'
-import { type BootState, type FirmwareState, layOutRam } from '../boot/index.js'
+import { type BootProtocol, type BootState, type FirmwareState, layOutRam } from '../boot/index.js'
 import { AbortError, KvmError } from '../core/errors.js'
 import type { Exit } from '../core/exits/exits.js'
 import { Kvm } from '../core/kvm.js'
@@ -30,7 +30,7 @@ import {
   KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK,
   KVM_X2APIC_API_USE_32BIT_IDS,
 } from '../uapi/index.js'
-import { machineAcpiFiles, placeMachineAcpi } from './acpi.js'
+import { type BoardDescription, machineAcpiFiles, placeMachineAcpi } from './acpi.js'
 import { type Loader, type MachineBoot, readBoot } from './boot.js'
 import { type CrashReason, failed, fatalExit, MachineCrash, panicked, reportVcpu } from './crash.js'
 import { type CpuOptions, type CpuSettings, cpuSettings, guestCpuids } from './guest-cpuid.js'
@@ -127,7 +127,9 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
   #end: MachineEnd | undefined
   #failure: { reason: CrashReason; vcpu: Vcpu } | undefined
   #running: Promise<MachineEnd> | undefined
-  #isFirmware = false
+  #protocol: BootProtocol = 'flat'
+  /** What the tables tell of the machine. */
+  #board: BoardDescription
   /** What {@link reset} goes back to. */
   #initial: VmState | undefined
   #resetPending = false
@@ -175,8 +177,8 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
     this.#devices = new VirtioDevices(vm, memory, this.#platform, options.devices, (...failure) =>
       this.#onDeviceFailure(...failure),
     )
-    const { mmioPlaces } = this.#devices
-    this.#boot = () => options.load(memory, placeMachineAcpi(memory, cpus.ids, mmioPlaces))
+    this.#board = { cpus: cpus.ids, virtioMmio: this.#devices.mmioPlaces }
+    this.#boot = () => options.load(memory, placeMachineAcpi(memory, this.#board))
   }
 
   /**
@@ -222,8 +224,7 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
     const state = this.#boot()
     if ('rom' in state) {
       this.#mapRom(state.rom)
-      const ids = this.vcpus.map(({ id }) => id)
-      const files = machineAcpiFiles(this.memory, ids, this.#devices.mmioPlaces)
+      const files = machineAcpiFiles(this.memory, this.#board)
       for (const [name, bytes] of files) this.fwCfg.setFile(name, bytes)
     }
     this.#start(state)
@@ -253,11 +254,12 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
     const [bootstrap] = this.vcpus
     bootstrap!.updateSregs(sregs)
     bootstrap!.updateRegs(regs)
-    // Firmware gives out addresses itself.
-    this.#isFirmware = protocol === 'firmware'
+    this.#protocol = protocol
   }
 
-  /** The PCI bus, where devices are to be added before the machine runs. */
+  /**
+   * The PCI bus, where devices are to be added before the machine runs. A kernel finds no such bus when there are none.
+   */
   get pci(): PciHost {
     return this.#platform.pci
   }
@@ -302,11 +304,28 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
       throw new KvmError('ERR_KVM_BUSY', undefined, 'a machine runs once')
     }
     if (signal?.aborted) throw new AbortError(signal)
-    if (!this.#isFirmware) this.pci.assignBars()
+    this.#setUpPci()
     this.#initial = this.vm.saveState(this.vcpus)
     this.#state = 'running'
     this.#running = this.#runToEnd(signal)
     return this.#running
+  }
+
+  /** What firmware does, if there is none. */
+  #setUpPci(): void {
+    if (this.#protocol === 'firmware') return
+    if (this.pci.isEmpty && this.#protocol !== 'flat') this.#removePci()
+    this.pci.assignBars()
+  }
+
+  /**
+   * Kernels look for devices at great length, so a bus with nothing on it is taken away. Tables that tell nothing
+   * of it fit where the others are.
+   */
+  #removePci(): void {
+    this.#board = { ...this.#board, hasPci: false }
+    placeMachineAcpi(this.memory, this.#board)
+    this.#platform.removePci()
   }
 
   async #runToEnd(signal: AbortSignal | undefined): Promise<MachineEnd> {
@@ -410,7 +429,7 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
     // It may have been stopped meanwhile.
     if (this.#end !== undefined) return false
     this.#devices.resume()
-    if (!this.#isFirmware) this.pci.assignBars()
+    this.#setUpPci()
     this.vm.restoreState(this.vcpus, this.#initial!)
     this.#start(this.#boot())
     this.#state = 'running'

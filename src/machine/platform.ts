@@ -124,6 +124,12 @@ export class Platform {
     this.mmio.reset()
   }
 
+  /** Takes the PCI bus away, before the guest runs. */
+  removePci(): void {
+    this.pci.remove()
+    this.#native.removePci()
+  }
+
   /** Hands over what the guest has printed. */
   drain(): void {
     this.#native.drain()
