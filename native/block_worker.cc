@@ -50,9 +50,9 @@ Result BlockWorker::start(Setup setup, Ref<BlockWorker>* out) {
   }
   auto self = Ref<BlockWorker>::adopt(new BlockWorker(std::move(setup), std::move(queue), kick));
   self->retain();  // the thread's own reference
-  pthread_t thread;
-  int error = start_thread(
-      &thread, "kvm-block",
+  // Nobody waits for it: a disk may take longer for a request than JavaScript can wait.
+  Result error = start_detached_thread(
+      "kvm-block",
       [](void* raw) -> void* {
         auto worker = Ref<BlockWorker>::adopt(static_cast<BlockWorker*>(raw));
         worker->loop();
@@ -61,10 +61,8 @@ Result BlockWorker::start(Setup setup, Ref<BlockWorker>* out) {
       self.get());
   if (error != 0) {
     self->release();
-    return -error;
+    return error;
   }
-  // Nobody waits for it: a disk may take longer for a request than JavaScript can wait.
-  ::pthread_detach(thread);
   *out = std::move(self);
   return 0;
 }

@@ -1,12 +1,12 @@
 #include "event_relay.h"
 
 #include <fcntl.h>
-#include <pthread.h>
-#include <signal.h>
 #include <sys/epoll.h>
 #include <unistd.h>
 
 #include <iterator>
+
+#include "own_thread.h"
 
 namespace node_kvm {
 
@@ -21,26 +21,17 @@ Result EventRelays::start() {
   int epoll = ::epoll_create1(EPOLL_CLOEXEC);
   if (epoll < 0) return -errno;
   epoll_ = epoll;
-  sigset_t all, previous;
-  ::sigfillset(&all);
-  ::pthread_sigmask(SIG_SETMASK, &all, &previous);
-  pthread_t thread;
-  int error = ::pthread_create(
-      &thread, nullptr,
+  Result error = start_detached_thread(
+      "kvm-relay",
       [](void* self) -> void* {
         static_cast<EventRelays*>(self)->loop();
         return nullptr;
       },
       this);
-  ::pthread_sigmask(SIG_SETMASK, &previous, nullptr);
-  if (error != 0) {
-    epoll_ = -1;
-    ::close(epoll);
-    return -error;
-  }
-  ::pthread_setname_np(thread, "kvm-relay");
-  ::pthread_detach(thread);
-  return 0;
+  if (error == 0) return 0;
+  epoll_ = -1;
+  ::close(epoll);
+  return error;
 }
 
 const EventRelays::Relay* EventRelays::find(const PlainFile* source) const {

@@ -30,12 +30,11 @@ size_t copy_into(const Chain& chain, size_t offset, const uint8_t* from, size_t 
   return done;
 }
 
-FrameReceiver::Outcome after_error() {
-  using Outcome = FrameReceiver::Outcome;
-  if (errno == EINTR) return Outcome::kMore;
+FrameOutcome after_error() {
+  if (errno == EINTR) return FrameOutcome::kMore;
   // RAM that is a file, and was truncated.
-  if (errno == EFAULT) return Outcome::kBroken;
-  return errno == EAGAIN ? Outcome::kEmpty : Outcome::kGone;
+  if (errno == EFAULT) return FrameOutcome::kBroken;
+  return errno == EAGAIN ? FrameOutcome::kNoFrames : FrameOutcome::kGone;
 }
 
 }  // namespace
@@ -52,13 +51,15 @@ FrameReceiver::FrameReceiver(std::unique_ptr<Virtqueue> queue, int tap, bool mer
   queue_->disable_notifications();
 }
 
-FrameReceiver::Outcome FrameReceiver::run(int budget, bool link_up) {
-  for (int i = 0; i < budget; i++) {
-    if (wait_ns(*limit_) != 0) return Outcome::kLimited;
-    Outcome outcome = !link_up ? discard() : length_ == 0 ? read_frame() : finish_frame();
-    if (outcome != Outcome::kMore) return outcome;
+FrameOutcome FrameReceiver::run(bool link_up) {
+  for (FrameBudget budget; budget.left();) {
+    if (wait_ns(*limit_) != 0) return FrameOutcome::kLimited;
+    uint64_t before = counts_->bytes.load(std::memory_order_relaxed);
+    FrameOutcome outcome = !link_up ? discard() : length_ == 0 ? read_frame() : finish_frame();
+    if (outcome != FrameOutcome::kMore) return outcome;
+    budget.spend(counts_->bytes.load(std::memory_order_relaxed) - before);
   }
-  return Outcome::kMore;
+  return FrameOutcome::kMore;
 }
 
 Virtqueue::Pop FrameReceiver::take_buffer() {
@@ -88,10 +89,10 @@ Virtqueue::Pop FrameReceiver::gather() {
   return buffers_ == 0 ? Virtqueue::Pop::kEmpty : Virtqueue::Pop::kChain;
 }
 
-FrameReceiver::Outcome FrameReceiver::read_frame() {
+FrameOutcome FrameReceiver::read_frame() {
   Virtqueue::Pop gathered = gather();
-  if (gathered == Virtqueue::Pop::kBroken) return Outcome::kBroken;
-  if (gathered == Virtqueue::Pop::kEmpty) return Outcome::kNoBuffers;
+  if (gathered == Virtqueue::Pop::kBroken) return FrameOutcome::kBroken;
+  if (gathered == Virtqueue::Pop::kEmpty) return FrameOutcome::kNoRoom;
   parts_.clear();
   placed_ = 0;
   for (size_t i = 0; i < frame_buffers(); i++) {
@@ -107,21 +108,21 @@ FrameReceiver::Outcome FrameReceiver::read_frame() {
   if (length_ <= kNetHeaderSize) {
     length_ = 0;
     counts_->drop();
-    return Outcome::kMore;
+    return FrameOutcome::kMore;
   }
   placed_ = std::min(placed_, length_);
   return finish_frame();
 }
 
 // What did not fit goes into the buffers behind, when there are.
-FrameReceiver::Outcome FrameReceiver::finish_frame() {
+FrameOutcome FrameReceiver::finish_frame() {
   while (mergeable_ && room_ < length_) {
     Virtqueue::Pop result = take_buffer();
-    if (result == Virtqueue::Pop::kBroken) return Outcome::kBroken;
+    if (result == Virtqueue::Pop::kBroken) return FrameOutcome::kBroken;
     if (result == Virtqueue::Pop::kChain) continue;
-    // The driver has no more to give when all are here: then the frame is too large for it.
-    if (buffers_ == chains_.size()) break;
-    return Outcome::kNoBuffers;
+    // When the driver cannot give another like the last, the frame is too large for it.
+    if (queue_->free_slots() < buffer(buffers_ - 1).slots) break;
+    return FrameOutcome::kNoRoom;
   }
   if (length_ <= (mergeable_ ? room_ : buffer(0).writable_bytes)) {
     deliver();
@@ -129,7 +130,7 @@ FrameReceiver::Outcome FrameReceiver::finish_frame() {
     counts_->drop();
   }
   length_ = 0;
-  return Outcome::kMore;
+  return FrameOutcome::kMore;
 }
 
 void FrameReceiver::deliver() {
@@ -174,11 +175,11 @@ void FrameReceiver::deliver() {
   limit_->charge(length_ - kNetHeaderSize);
 }
 
-FrameReceiver::Outcome FrameReceiver::discard() {
+FrameOutcome FrameReceiver::discard() {
   length_ = 0;
   if (::read(tap_, spill_.get(), kMostFrameBytes) < 0) return after_error();
   counts_->drop();
-  return Outcome::kMore;
+  return FrameOutcome::kMore;
 }
 
 }  // namespace node_kvm

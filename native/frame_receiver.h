@@ -9,30 +9,21 @@ namespace node_kvm {
 
 class FrameReceiver {
  public:
-  enum class Outcome {
-    kMore,       // the budget is used up
-    kLimited,    // the rate limit says to wait
-    kEmpty,      // the TAP has nothing
-    kNoBuffers,  // the queue has none; the driver will notify
-    kBroken,     // the driver did what it must not
-    kGone,       // the TAP is
-  };
-
   FrameReceiver(std::unique_ptr<Virtqueue> queue, int tap, bool mergeable, RateLimit* limit,
                 NetCounts* counts);
 
-  // Moves at most so many frames. While the link is down, they are thrown away.
-  Outcome run(int budget, bool link_up);
+  // Moves what a budget allows. While the link is down, frames are thrown away.
+  FrameOutcome run(bool link_up);
   bool needs_interrupt() { return queue_->needs_interrupt(); }
 
  private:
   // One more buffer of the driver's; kEmpty after the driver was asked to notify.
   Virtqueue::Pop take_buffer();
   Virtqueue::Pop gather();
-  Outcome read_frame();
-  Outcome finish_frame();
+  FrameOutcome read_frame();
+  FrameOutcome finish_frame();
   void deliver();
-  Outcome discard();
+  FrameOutcome discard();
   size_t frame_buffers() const { return mergeable_ ? buffers_ : 1; }
   Chain& buffer(size_t index) { return chains_[(first_ + index) % chains_.size()]; }
 

@@ -1,7 +1,6 @@
 #include "kick.h"
 
 #include <poll.h>
-#include <pthread.h>
 #include <signal.h>
 #include <sys/eventfd.h>
 #include <sys/syscall.h>
@@ -9,6 +8,7 @@
 
 #include <algorithm>
 
+#include "own_thread.h"
 #include "vcpu.h"
 
 namespace node_kvm {
@@ -79,26 +79,17 @@ Result Watchdog::start() {
   int event = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   if (event < 0) return -errno;
   event_.store(event);
-  sigset_t all, previous;
-  ::sigfillset(&all);
-  ::pthread_sigmask(SIG_SETMASK, &all, &previous);
-  pthread_t thread;
-  int error = ::pthread_create(
-      &thread, nullptr,
+  Result error = start_detached_thread(
+      "kvm-watchdog",
       [](void* self) -> void* {
         static_cast<Watchdog*>(self)->loop();
         return nullptr;
       },
       this);
-  ::pthread_sigmask(SIG_SETMASK, &previous, nullptr);
-  if (error != 0) {
-    event_.store(-1);
-    ::close(event);
-    return -error;
-  }
-  ::pthread_setname_np(thread, "kvm-watchdog");
-  ::pthread_detach(thread);
-  return 0;
+  if (error == 0) return 0;
+  event_.store(-1);
+  ::close(event);
+  return error;
 }
 
 Result Watchdog::watch(Vcpu& vcpu) {

@@ -3,6 +3,7 @@
 
 #include <time.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 
@@ -21,6 +22,29 @@ inline int64_t monotonic_ns() {
   ::clock_gettime(CLOCK_MONOTONIC, &now);
   return int64_t{now.tv_sec} * 1000000000 + now.tv_nsec;
 }
+
+// How much to move in one direction before the other has its turn, and before the driver hears of
+// it. Large frames take their time, and the driver has something to do meanwhile.
+struct FrameBudget {
+  int frames = 64;
+  size_t bytes = 32768;
+
+  bool left() const { return frames != 0 && bytes != 0; }
+  void spend(size_t size) {
+    frames--;
+    bytes -= std::min(bytes, size);
+  }
+};
+
+// How moving frames in one direction came to a halt.
+enum class FrameOutcome {
+  kMore,      // the budget is used up
+  kLimited,   // the rate limit says to wait
+  kNoFrames,  // there are none where they come from, which will tell of the next
+  kNoRoom,    // where they go takes no more for now, and will tell when it does
+  kBroken,    // the driver did what it must not
+  kGone,      // the TAP is
+};
 
 // Read by other threads at any time.
 struct NetCounts {

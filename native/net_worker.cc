@@ -13,9 +13,6 @@ namespace {
 // What an event is about.
 enum Source : uint64_t { kWake, kTap, kReceiveKick, kTransmitKick };
 
-// Frames in one direction before the other has its turn, and before the driver hears of them.
-constexpr int kBudget = 64;
-
 void ring(int fd) {
   uint64_t one = 1;
   [[maybe_unused]] ssize_t written = ::write(fd, &one, sizeof(one));
@@ -26,8 +23,8 @@ void ring(int fd) {
 NetWorker::NetWorker(const Request& request)
     : Object(Kind::kNetWorker), request_(request), link_up_(request.link_up) {
   int64_t now = monotonic_ns();
-  receive_limit_.set(request.receive.bytes, request.receive.frames, now);
-  transmit_limit_.set(request.transmit.bytes, request.transmit.frames, now);
+  receive_.limit.set(request.receive.bytes, request.receive.frames, now);
+  transmit_.limit.set(request.transmit.bytes, request.transmit.frames, now);
 }
 
 NetWorker::~NetWorker() {
@@ -40,9 +37,9 @@ Result NetWorker::start(const Request& request, Ref<NetWorker>* out) {
   auto worker = Ref<NetWorker>::adopt(new NetWorker(request));
   if (Result error = worker->set_up()) return error;
   worker->retain();  // the thread's own reference
-  pthread_t thread;
-  int error = start_thread(
-      &thread, "kvm-net",
+  // Its last deed is to say that it has ended: nobody joins it.
+  Result error = start_detached_thread(
+      "kvm-net",
       [](void* raw) -> void* {
         auto self = Ref<NetWorker>::adopt(static_cast<NetWorker*>(raw));
         self->loop();
@@ -51,10 +48,8 @@ Result NetWorker::start(const Request& request, Ref<NetWorker>* out) {
       worker.get());
   if (error != 0) {
     worker->release();
-    return -error;
+    return error;
   }
-  // Its last deed is to say that it has ended: nobody joins it.
-  ::pthread_detach(thread);
   *out = std::move(worker);
   return 0;
 }
@@ -87,9 +82,9 @@ Result NetWorker::set_up() {
   if (Result error = watch(*request_.receive.kick, EPOLLIN | EPOLLET, kReceiveKick)) return error;
   if (Result error = watch(*request_.transmit.kick, EPOLLIN | EPOLLET, kTransmitKick)) return error;
   receiver_ = std::make_unique<FrameReceiver>(std::move(receive), tap_, request_.mergeable,
-                                              &receive_limit_, &received_);
+                                              &receive_.limit, &receive_.counts);
   sender_ =
-      std::make_unique<FrameSender>(std::move(transmit), tap_, &transmit_limit_, &transmitted_);
+      std::make_unique<FrameSender>(std::move(transmit), tap_, &transmit_.limit, &transmit_.counts);
   return 0;
 }
 
@@ -129,73 +124,57 @@ void NetWorker::wait(int64_t timeout_ns) {
   for (int i = 0; i < count; i++) {
     switch (events[i].data.u64) {
       case kTap:
-        readable_ = true;
-        writable_ = true;
+        receive_.has_frames = true;
+        transmit_.has_room = true;
         break;
       case kReceiveKick:
-        buffers_ = true;
+        receive_.has_room = true;
         break;
       case kTransmitKick:
-        frames_ = true;
+        transmit_.has_frames = true;
         break;
       default: {
         uint64_t drained;
         [[maybe_unused]] ssize_t read = ::read(wake_, &drained, sizeof(drained));
         // The link may have changed, and with it what is to be done.
-        readable_ = buffers_ = true;
+        receive_.has_frames = receive_.has_room = true;
       }
     }
   }
 }
 
 int64_t NetWorker::receive() {
-  using Outcome = FrameReceiver::Outcome;
-  if (!readable_ || !buffers_ || (state() & (kBroken | kGone)) != 0) return -1;
-  Outcome outcome = receiver_->run(kBudget, link_up_.load(std::memory_order_relaxed));
+  if (!receive_.can_move() || (state() & (kBroken | kGone)) != 0) return -1;
+  FrameOutcome outcome = receiver_->run(link_up_.load(std::memory_order_relaxed));
   if (receiver_->needs_interrupt()) interrupt(*request_.receive.call);
-  switch (outcome) {
-    case Outcome::kMore:
-      return 0;
-    case Outcome::kLimited:
-      return std::max<int64_t>(1, wait_ns(receive_limit_));
-    case Outcome::kEmpty:
-      readable_ = false;
-      return -1;
-    case Outcome::kNoBuffers:
-      buffers_ = false;
-      return -1;
-    case Outcome::kBroken:
-      report(kBroken);
-      return -1;
-    case Outcome::kGone:
-      report(kGone);
-      return -1;
-  }
-  return -1;
+  return after(outcome, &receive_);
 }
 
+// What the guest sends when the TAP is gone is thrown away.
 int64_t NetWorker::transmit() {
-  using Outcome = FrameSender::Outcome;
-  if (!writable_ || !frames_ || (state() & kBroken) != 0) return -1;
+  if (!transmit_.can_move() || (state() & kBroken) != 0) return -1;
   bool link_up = link_up_.load(std::memory_order_relaxed) && (state() & kGone) == 0;
-  Outcome outcome = sender_->run(kBudget, link_up);
+  FrameOutcome outcome = sender_->run(link_up);
   if (sender_->needs_interrupt()) interrupt(*request_.transmit.call);
+  return after(outcome, &transmit_);
+}
+
+int64_t NetWorker::after(FrameOutcome outcome, Direction* direction) {
   switch (outcome) {
-    case Outcome::kMore:
+    case FrameOutcome::kMore:
       return 0;
-    case Outcome::kLimited:
-      return std::max<int64_t>(1, wait_ns(transmit_limit_));
-    case Outcome::kEmpty:
-      frames_ = false;
+    case FrameOutcome::kLimited:
+      return std::max<int64_t>(1, wait_ns(direction->limit));
+    case FrameOutcome::kNoFrames:
+      direction->has_frames = false;
       return -1;
-    case Outcome::kBlocked:
-      writable_ = false;
+    case FrameOutcome::kNoRoom:
+      direction->has_room = false;
       return -1;
-    case Outcome::kBroken:
+    case FrameOutcome::kBroken:
       report(kBroken);
       return -1;
-    case Outcome::kGone:
-      // What the guest sends is thrown away from now on.
+    case FrameOutcome::kGone:
       report(kGone);
       return 0;
   }

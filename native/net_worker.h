@@ -42,13 +42,20 @@ class NetWorker final : public Object {
   // Does not wait: kPaused says when the thread is there. ORDER: resume() only after that.
   void pause();
   void resume();
-  const NetCounts& received() const { return received_; }
-  const NetCounts& transmitted() const { return transmitted_; }
+  const NetCounts& received() const { return receive_.counts; }
+  const NetCounts& transmitted() const { return transmit_.counts; }
   // Asks the thread to end and does not wait: kEnded says when it has. Idempotent.
   void stop();
   void close() override { stop(); }
 
  private:
+  struct Direction {
+    NetCounts counts;
+    RateLimit limit;
+    bool has_frames = true;  // where they come from may have some
+    bool has_room = true;    // where they go may take some
+    bool can_move() const { return has_frames && has_room; }
+  };
   explicit NetWorker(const Request& request);
   ~NetWorker() override;
   Result set_up();
@@ -59,6 +66,7 @@ class NetWorker final : public Object {
   // when something has happened.
   int64_t receive();
   int64_t transmit();
+  int64_t after(FrameOutcome outcome, Direction* direction);
   void report(uint32_t bits);
   void interrupt(PlainFile& call);
 
@@ -70,17 +78,11 @@ class NetWorker final : public Object {
   std::atomic<bool> stopping_{false};
   std::atomic<bool> pausing_{false};
   std::atomic<bool> link_up_;
-  NetCounts received_;
-  NetCounts transmitted_;
-  // The rest is the thread's.
-  RateLimit receive_limit_;
-  RateLimit transmit_limit_;
+  // Its counts are everybody's, the rest is the thread's.
+  Direction receive_;
+  Direction transmit_;
   std::unique_ptr<FrameReceiver> receiver_;
   std::unique_ptr<FrameSender> sender_;
-  bool readable_ = true;  // the TAP may have frames
-  bool buffers_ = true;   // the receive queue may have buffers
-  bool writable_ = true;  // the TAP may take frames
-  bool frames_ = true;    // the transmit queue may have frames
 };
 
 }  // namespace node_kvm

@@ -15,4 +15,11 @@ int start_thread(pthread_t* thread, const char* name, void* (*function)(void*), 
   return error;
 }
 
+Result start_detached_thread(const char* name, void* (*function)(void*), void* argument) {
+  pthread_t thread;
+  int error = start_thread(&thread, name, function, argument);
+  if (error == 0) ::pthread_detach(thread);
+  return -error;
+}
+
 }  // namespace node_kvm

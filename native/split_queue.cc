@@ -37,7 +37,6 @@ Virtqueue::Pop SplitQueue::take(Chain* chain) {
   if (!collect(head, chain)) return Pop::kBroken;
   next_++;
   chain->id = head;
-  chain->slots = 1;
   return Pop::kChain;
 }
 
@@ -46,7 +45,9 @@ Virtqueue::Pop SplitQueue::take(Chain* chain) {
 bool SplitQueue::collect(uint16_t head, Chain* chain) const {
   Descriptor last{};
   if (!collect_list(descriptors_, setup_.size, head, chain, &last)) return false;
-  if (!(last.flags & kIndirect)) return true;
+  bool has_table = (last.flags & kIndirect) != 0;
+  chain->slots = static_cast<uint16_t>(chain->entries + has_table);
+  if (!has_table) return true;
   uint32_t entries = 0;
   const uint8_t* table = indirect_table(last, &entries);
   return table != nullptr && collect_list(table, entries, 0, chain, &last) &&

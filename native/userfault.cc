@@ -2,13 +2,14 @@
 
 #include <fcntl.h>
 #include <poll.h>
-#include <signal.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cstring>
 #include <mutex>
+
+#include "own_thread.h"
 
 namespace node_kvm {
 namespace {
@@ -174,20 +175,14 @@ Result Userfault::set_up() {
 Result Userfault::start() {
   stop_ = ::eventfd(0, EFD_CLOEXEC);
   if (stop_ < 0) return -errno;
-  // THREAD: takes no signal of the process; the mask is inherited.
-  sigset_t all, previous;
-  ::sigfillset(&all);
-  ::pthread_sigmask(SIG_SETMASK, &all, &previous);
-  int error = ::pthread_create(
-      &thread_, nullptr,
+  int error = start_thread(
+      &thread_, "kvm-userfault",
       [](void* self) -> void* {
         static_cast<Userfault*>(self)->loop();
         return nullptr;
       },
       this);
-  ::pthread_sigmask(SIG_SETMASK, &previous, nullptr);
   if (error != 0) return -error;
-  ::pthread_setname_np(thread_, "kvm-userfault");
   running_ = true;
   return 0;
 }

@@ -26,7 +26,7 @@ struct QueueSetup {
 // one, so that no buffer costs an allocation.
 struct Chain {
   uint16_t id = 0;
-  uint16_t slots = 0;    // places in a packed ring that it takes
+  uint16_t slots = 0;    // places in the queue that it takes
   uint32_t entries = 0;  // descriptors, in tables too
   size_t readable = 0;   // parts: so many for the device to read, then those to write
   uint32_t readable_bytes = 0;
@@ -67,6 +67,8 @@ class Virtqueue {
   // From the driver's next look on, it need not notify.
   virtual void disable_notifications() = 0;
   uint16_t size() const { return setup_.size; }
+  // Places that no buffer out takes: what the driver can still make available.
+  uint32_t free_slots() const { return setup_.size - slots_out_; }
 
  protected:
   struct Descriptor {

@@ -31,8 +31,8 @@ export class ReceiveBuffers {
     const size = VIRTIO_NET_HEADER_SIZE + frame.length
     while (this.#mergeable ? this.#room < size : this.#buffers.length === 0) {
       if (this.#takeBuffer()) continue
-      // When the driver has no more to give, the frame is too large for it.
-      return this.#queue.inFlight >= this.#queue.size ? 'tooLarge' : 'later'
+      // When the driver cannot give another like the last, the frame is too large for it.
+      return this.#queue.freeSlots < (this.#buffers.at(-1)?.slots ?? 0) ? 'tooLarge' : 'later'
     }
     if (this.#room < size) return 'tooLarge'
     this.#write(frame, size)

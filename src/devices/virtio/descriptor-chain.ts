@@ -15,7 +15,7 @@ export interface ChainOwner {
 export interface ChainParts {
   /** What the driver knows it by. */
   readonly id: number
-  /** Places in a packed ring that it takes. */
+  /** Places in the queue that it takes. */
   readonly slots: number
   readonly readable: readonly MemoryPart[]
   readonly writable: readonly MemoryPart[]

@@ -63,17 +63,20 @@ export class SplitVirtqueue extends RingQueue {
     }
     const head = this.#avail[AVAIL_RING + (this.#nextAvail & this.#mask)]!
     const chain = this.builder()
-    this.#collect(chain, head)
+    const slots = this.#collect(chain, head)
     this.#nextAvail = (this.#nextAvail + 1) & 0xffff
-    return { id: head, slots: 1, ...chain.parts }
+    return { id: head, slots, ...chain.parts }
   }
 
-  #collect(chain: ChainBuilder, head: number): void {
+  /** @returns How many entries of the descriptor table it takes. */
+  #collect(chain: ChainBuilder, head: number): number {
     let words = this.#desc
     let count = this.size
     let isTable = false
     let index = head
+    let slots = 0
     for (;;) {
+      if (!isTable) slots++
       if (index >= count) throw new VirtqueueError(`descriptor ${index} of ${count}`)
       const at = index * DESCRIPTOR_WORDS
       const gpa = words[at]! + words[at + 1]! * 2 ** 32
@@ -81,7 +84,7 @@ export class SplitVirtqueue extends RingQueue {
       const flagsAndNext = words[at + 3]!
       if ((flagsAndNext & DESC.indirect) === 0) {
         chain.add(gpa, length, (flagsAndNext & DESC.write) !== 0)
-        if ((flagsAndNext & DESC.next) === 0) return
+        if ((flagsAndNext & DESC.next) === 0) return slots
         index = flagsAndNext >>> 16
         continue
       }

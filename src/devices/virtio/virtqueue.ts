@@ -36,6 +36,8 @@ export interface Virtqueue {
   readonly size: number
   /** Chains that were popped and not pushed yet. */
   readonly inFlight: number
+  /** Entries that none of these takes: what the driver can still make available. */
+  readonly freeSlots: number
   /** Whether the driver has reset the device: nothing comes out any more, and what goes in is lost. */
   readonly closed: boolean
   /**
@@ -88,6 +90,10 @@ export abstract class RingQueue implements Virtqueue, ChainOwner {
 
   get inFlight(): number {
     return this.#out.size
+  }
+
+  get freeSlots(): number {
+    return this.size - this.#slotsOut
   }
 
   /** The driver takes its memory back. */
