@@ -35,6 +35,8 @@ const ALWAYS =
   VIRTIO_NET_F.HOST_ECN |
   VIRTIO_NET_F.CTRL_GUEST_OFFLOADS
 
+const MACVTAP_WATCH_MS = 500
+
 /** Options of {@link TapNet}. */
 export interface TapNetOptions extends NetworkDeviceOptions {
   /** Leave checksums and segmentation to neither side. Default: the guest may use what the TAP has. */
@@ -49,11 +51,13 @@ export interface TapNetOptions extends NetworkDeviceOptions {
 export class TapNet extends NetworkDevice {
   override readonly name = 'virtio-net'
   readonly #tap: Tap
+  readonly #isMacvtap: boolean
   readonly #options: TapNetOptions
   #workers: NetWorker[] = []
   /** Of workers that have ended. */
   readonly #totals = Array<number>(6).fill(0)
   #isGone = false
+  #watch: ReturnType<typeof setInterval> | undefined
 
   constructor(tap: Tap, options: TapNetOptions = {}) {
     const { queuePairs = tap.queueCount, offloads = true } = options
@@ -61,7 +65,8 @@ export class TapNet extends NetworkDevice {
       const text = `${queuePairs} queue pairs, but the TAP has ${tap.queueCount} queues`
       throw new KvmError('EINVAL', 22, text)
     }
-    const own = tap.isMacvtap ? { mac: tap.mac } : {}
+    const isMacvtap = tap.isMacvtap
+    const own = isMacvtap ? { mac: tap.mac } : {}
     super(offloads ? featuresOf(tap) : VIRTIO_NET_F.MRG_RXBUF, {
       mtu: tap.mtu,
       ...own,
@@ -72,6 +77,7 @@ export class TapNet extends NetworkDevice {
       for (const limit of [limits?.bytes, limits?.frames]) if (limit) new TokenBucket(limit)
     }
     this.#tap = tap
+    this.#isMacvtap = isMacvtap
     this.#options = options
   }
 
@@ -92,6 +98,18 @@ export class TapNet extends NetworkDevice {
     this.usePairs(1)
     this.useGuestOffloads(context.features & GUEST_OFFLOADS)
     for (let i = 0; i < this.queuePairs; i++) this.#startPair(i, context)
+    this.#watchMacvtap()
+  }
+
+  /** A file of a macvtap that was removed has no frames and takes any: its threads see nothing of it. */
+  #watchMacvtap(): void {
+    if (!this.#isMacvtap || !this.#hasTap) return
+    this.#watch = setInterval(() => this.#hasTap, MACVTAP_WATCH_MS).unref()
+  }
+
+  get #hasTap(): boolean {
+    if (!this.#isGone && this.#tap.isGone) this.#onGone()
+    return !this.#isGone
   }
 
   #startPair(index: number, context: VirtioContext): void {
@@ -118,14 +136,14 @@ export class TapNet extends NetworkDevice {
   protected override queueNotified(): void {}
 
   protected override usePairs(pairs: number): void {
-    if (!this.#isGone) this.#tap.useQueues(pairs)
+    if (this.#hasTap) this.#tap.useQueues(pairs)
   }
 
   protected override useGuestOffloads(offloads: bigint): boolean {
     const has = (bit: bigint) => (offloads & bit) !== 0n
     // What needs checksums is not to be had without.
     const wanted = has(VIRTIO_NET_F.GUEST_CSUM) ? OFFLOADS.filter(([guest]) => has(guest)) : []
-    if (this.#isGone) return false
+    if (!this.#hasTap) return false
     this.#tap.setOffloads(wanted.reduce((all, [, tap]) => all | tap, 0))
     return true
   }
@@ -135,11 +153,13 @@ export class TapNet extends NetworkDevice {
   }
 
   #onGone(): void {
+    clearInterval(this.#watch)
     this.#isGone = true
     this.link = false
   }
 
   override async reset(): Promise<void> {
+    clearInterval(this.#watch)
     const workers = this.#workers.splice(0)
     await Promise.all(workers.map((worker) => worker.stop()))
     for (const { counts } of workers) {
@@ -161,6 +181,7 @@ export class TapNet extends NetworkDevice {
   }
 
   override close(): void {
+    clearInterval(this.#watch)
     this.#tap.close()
   }
 

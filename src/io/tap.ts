@@ -44,6 +44,10 @@ const ALL_OFFLOADS = 0x7f
 // Which kernels have what: no USO before 6.2, and some no UFO.
 const OFFLOAD_CHOICES = [ALL_OFFLOADS, 0x1f, 0x6f, 0x0f]
 
+// What TUNGETIFF says of a TAP, and of a macvtap, whose interface is gone.
+const EBADFD = 77
+const ENOLINK = 67
+
 const IFREQ_SIZE = 40
 const IFNAMSIZ = 16
 const NET_HEADER_SIZE = 12
@@ -147,6 +151,12 @@ export class Tap implements Disposable {
     const request = new Uint8Array(IFREQ_SIZE)
     this.#request(this.#queues[0]!, SIOCGIFHWADDR, request)
     return formatMac(request.subarray(IFNAMSIZ + 2, IFNAMSIZ + 8))
+  }
+
+  /** Whether the interface was removed while this has it open. */
+  get isGone(): boolean {
+    const result = this.#native.tapRequest(this.#queues[0]!, TUNGETIFF, new Uint8Array(IFREQ_SIZE))
+    return result === -EBADFD || result === -ENOLINK
   }
 
   /** Whether it is a macvtap: only frames for its own address come there. */

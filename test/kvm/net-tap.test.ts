@@ -198,19 +198,28 @@ test('several queue pairs', async () => {
   }
 })
 
-test('a TAP that vanishes takes the link down, and the machine goes on', async () => {
-  await using all = await setUp({ net: { features: RING_FEATURES | STATUS } })
-  const { net, tap, device, puppet } = all
-  expect(await net.driver.readConfig(6, 2)).toBe(1)
-  tap.remove()
-  await puppet.until('the loss to be seen', () => device.isGone)
-  expect(await net.driver.readConfig(6, 2)).toBe(0)
-  for (let i = 0; i < 40; i++) await net.send(new Uint8Array(60))
-  expect(device.transmitted.dropped).toBe(40)
-  await net.restart()
-  await net.send(new Uint8Array(60))
-  expect(await net.driver.readConfig(6, 2)).toBe(0)
-})
+test.for([
+  ['a TAP', false],
+  ['a macvtap', true],
+] as const)(
+  '%s that vanishes takes the link down, and the machine goes on',
+  async (test, context) => {
+    const [, macvtap] = test
+    const reason = noTapReason({ macvtap })
+    if (reason !== undefined) context.skip(reason)
+    await using all = await setUp({ macvtap, net: { features: RING_FEATURES | STATUS } })
+    const { net, tap, device, puppet } = all
+    expect(await net.driver.readConfig(6, 2)).toBe(1)
+    tap.remove()
+    await puppet.until('the loss to be seen', () => device.isGone)
+    expect(await net.driver.readConfig(6, 2)).toBe(0)
+    for (let i = 0; i < 40; i++) await net.send(new Uint8Array(60))
+    expect(device.transmitted.dropped).toBe(40)
+    await net.restart()
+    await net.send(new Uint8Array(60))
+    expect(await net.driver.readConfig(6, 2)).toBe(0)
+  },
+)
 
 test('without a link nothing passes, and what came meanwhile is lost', async () => {
   await using all = await setUp()
