@@ -47,6 +47,7 @@ export interface KvmErrorDetails {
  * - `ERR_KVM_RANGE_TAKEN`: a range of ports or addresses overlaps one that has a handler.
  * - `ERR_KVM_IO_PENDING`: the guest is in the middle of an access, so its state cannot be saved.
  * - `ERR_KVM_GUEST_FAULT`: an address is not guest RAM, or the guest's memory cannot be reached.
+ * - `ERR_KVM_DEVICE_STUCK`: a virtio device has not let go in time when its machine was closed.
  * - `ERR_KVM_WOULD_DEADLOCK`: the call could wait for a page that only this thread can bring.
  * - `ERR_KVM_PAGE_LOST`: a page could not be brought, see {@link Userfault}.
  *

@@ -39,7 +39,7 @@ import { memorySize } from './memory-size.js'
 import type { DevicePlaces } from './native-devices.js'
 import { interruptLine, Platform } from './platform.js'
 import { Timeline } from './timeline.js'
-import { type MachineDevice, machineDevices, VirtioDevices } from './virtio-devices.js'
+import { closeInTime, type MachineDevice, machineDevices, VirtioDevices } from './virtio-devices.js'
 
 /** What {@link Machine.create} takes. */
 export interface MachineOptions extends CpuOptions {
@@ -134,6 +134,11 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
   #initial: VmState | undefined
   #resetPending = false
   #closing: Promise<void> | undefined
+  #onFinish!: () => void
+  /** Resolves when the run is to end. */
+  readonly #finished = new Promise<void>((resolve) => {
+    this.#onFinish = resolve
+  })
   /** The vCPU whose exit is being answered. */
   #current: Vcpu | undefined
 
@@ -213,7 +218,7 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
       return machine
     } catch (error) {
       if (machine !== undefined) await machine.close()
-      else await Promise.all(devices.map(({ device }) => device.close()))
+      else await Promise.all(devices.map(({ device }) => closeInTime(device)))
       ram?.close()
       kvm?.close()
       throw error
@@ -403,6 +408,7 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
 
   #finish(end: MachineEnd): void {
     this.#end ??= end
+    this.#onFinish()
     this.#endThreads()
   }
 
@@ -425,8 +431,8 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
     this.#resetPending = false
     for (const vcpu of this.vcpus) settle(vcpu)
     this.#platform.reset()
-    await this.#devices.settled
-    // It may have been stopped meanwhile.
+    // A device may never settle.
+    await Promise.race([this.#devices.settled, this.#finished])
     if (this.#end !== undefined) return false
     this.#devices.resume()
     this.#setUpPci()
@@ -496,7 +502,10 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
     await this.#running?.catch(() => {})
   }
 
-  /** Stops the machine and gives everything back. Idempotent. */
+  /**
+   * Stops the machine and gives everything back. Idempotent. A device that has not let go after 5 s is told of by
+   * {@link MachineEvents.deviceFailed}, and not waited for.
+   */
   async close(): Promise<void> {
     await this.stop()
     this.#closing ??= this.#close()

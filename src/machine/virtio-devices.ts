@@ -34,6 +34,31 @@ export interface MachineDevice extends VirtioOptions {
 /** The name of a device in ACPI's tables has two digits for its number. */
 const MAX_MMIO_DEVICES = 256
 
+/** So long a device may take to let go of what it has when its machine is closed. */
+const CLOSING_MS = 5000
+
+/**
+ * Waits for a device to close, but not forever: it may still use guest memory, which stays as long as it does.
+ *
+ * @throws KvmError `ERR_KVM_DEVICE_STUCK` when it takes too long
+ */
+export async function closeInTime(
+  device: VirtioDevice,
+  owner: { close(): void | Promise<void> } = device,
+): Promise<void> {
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<void>((_, reject) => {
+    const text = `${device.name} has not let go within ${CLOSING_MS / 1000} s`
+    const stuck = () => reject(new KvmError('ERR_KVM_DEVICE_STUCK', undefined, text))
+    timer = setTimeout(stuck, CLOSING_MS)
+  })
+  try {
+    await Promise.race([owner.close(), late])
+  } finally {
+    clearTimeout(timer)
+  }
+}
+
 /** What is told when a device can go on only after a reset. */
 export type OnDeviceFailure = (device: VirtioDevice, error: unknown) => void
 
@@ -162,12 +187,15 @@ export class VirtioDevices {
     for (const each of this.#transports) each.resume()
   }
 
-  /** Resets and closes all devices. Those that fail at it are reported. */
+  /** Resets and closes all devices. Those that fail at it, or take too long, are reported. */
   async close(): Promise<void> {
     await Promise.all(
       this.#devices.map(async ({ device }) => {
         try {
-          await (this.#transports.find((each) => each.device === device) ?? device).close()
+          await closeInTime(
+            device,
+            this.#transports.find((each) => each.device === device),
+          )
         } catch (error) {
           this.#host.onFailure(device, error)
         }

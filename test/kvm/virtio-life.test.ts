@@ -151,6 +151,62 @@ describe('a device with a request under way', () => {
   })
 })
 
+/** Never lets go. */
+class Stuck extends Patient {
+  override reset(): Promise<void> {
+    return new Promise(() => {})
+  }
+}
+
+/** Lets go, but never gives back what it has. */
+class Unclosing extends Patient {
+  override close(): Promise<void> {
+    return new Promise(() => {})
+  }
+}
+
+describe('a device that never lets go', () => {
+  test('does not keep its machine from being closed, and is told of', async () => {
+    const devices = [new Stuck(), new Unclosing(), new Patient()]
+    const puppet = await Puppet.start({ devices })
+    const failed: [VirtioDevice, unknown][] = []
+    puppet.machine.on('deviceFailed', (...failure) => failed.push(failure))
+    await puppet.machine.close()
+    expect(puppet.machine.state).toBe('closed')
+    expect(failed.map(([device]) => device)).toEqual(devices.slice(0, 2))
+    for (const [, error] of failed) expect(error).toMatchObject({ code: 'ERR_KVM_DEVICE_STUCK' })
+    expect(devices[2]!.closes).toBe(1)
+  })
+
+  test.each(['the driver', 'the machine'])(
+    'does not keep a run from ending, reset by %s',
+    async (who) => {
+      const puppet = await Puppet.start({ devices: [{ device: new Stuck(), transport: 'mmio' }] })
+      if (who === 'the machine') puppet.machine.reset()
+      else new MmioDriver(puppet, MMIO_GPA).writeStatus(0).catch(() => {})
+      await setTimeout(50)
+      await puppet.machine.stop()
+      expect(await puppet.ended).toEqual({ reason: 'stopped' })
+      puppet.machine.on('deviceFailed', () => {})
+      await puppet.machine.close()
+    },
+  )
+
+  test('may do so when its machine is gone', async () => {
+    const { device, puppet, driver } = await startPatient()
+    let release!: () => void
+    device.releaseReset = new Promise((resolve) => {
+      release = resolve
+    })
+    driver.writeStatus(0).catch(() => {})
+    puppet.machine.on('deviceFailed', () => {})
+    await puppet.machine.close()
+    release()
+    await setTimeout(20)
+    expect(device.closes).toBe(1)
+  })
+})
+
 test('a machine that is reset resets its devices, and their drivers find them again', async () => {
   const { device, puppet, memory, ring } = await startPatient()
   await using _ = puppet
