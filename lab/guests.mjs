@@ -4,6 +4,7 @@
 import { spawnSync } from 'node:child_process'
 import { join } from 'node:path'
 import { initramfs, kernelElf } from './linux.mjs'
+import { EXIT_LAB_FAILED } from './session.mjs'
 
 /**
  * What a host module exports; all of it may be missing. It runs in the lab, so it imports from `lib/`.
@@ -43,7 +44,8 @@ const root = join(import.meta.dirname, '..')
 const quoted = (/** @type {string} */ text) => `'${text.replaceAll("'", "'\\''")}'`
 
 /**
- * Boots guests one after the other in one stay in the lab.
+ * Boots guests one after the other in one stay in the lab. When the emulated machine dies (docs/lab.md), those
+ * that had not come to their end boot once more, in a new one; what a guest or its host found stands.
  *
  * @template {string} Name
  * @param {Record<Name, LabGuest>} guests
@@ -51,7 +53,25 @@ const quoted = (/** @type {string} */ text) => `'${text.replaceAll("'", "'\\''")
  * default 800; more options for lab/run.mjs, such as `--modules`
  * @returns {Record<Name, GuestResult>} of one that did not come to its end, the output is what there is
  */
-export function runLabGuests(guests, { timeout = 800, labOptions = [] } = {}) {
+export function runLabGuests(guests, options) {
+  const { machineStatus, results } = runInOneStay(guests, options)
+  const names = /** @type {Name[]} */ (Object.keys(guests))
+  const left = names.filter((name) => results[name].status < 0)
+  if (machineStatus !== EXIT_LAB_FAILED || left.length === 0) return results
+  console.log(`the emulated machine died; again: ${left.join(' ')}\n${results[left[0]].output}`)
+  const again = /** @type {Record<Name, LabGuest>} */ (
+    Object.fromEntries(left.map((name) => [name, guests[name]]))
+  )
+  return { ...results, ...runInOneStay(again, options).results }
+}
+
+/**
+ * @template {string} Name
+ * @param {Record<Name, LabGuest>} guests
+ * @param {{ timeout?: number, labOptions?: string[] }} [options]
+ * @returns {{ machineStatus: number | null, results: Record<Name, GuestResult> }}
+ */
+function runInOneStay(guests, { timeout = 800, labOptions = [] } = {}) {
   const names = /** @type {Name[]} */ (Object.keys(guests))
   const commands = names.map((name) => {
     const { script, modules = [], files = {}, cmdline = '', ...rest } = guests[name]
@@ -67,11 +87,15 @@ export function runLabGuests(guests, { timeout = 800, labOptions = [] } = {}) {
     return `echo "<${name}>"; ${run}; status=$?; echo; echo "<status $status>"`
   })
   const lab = [join(root, 'lab', 'run.mjs'), '--timeout', `${timeout}`, ...labOptions]
-  const { stdout, stderr } = spawnSync(
-    process.execPath,
-    [...lab, '--', 'sh', '-c', commands.join('\n')],
-    { cwd: root, encoding: 'utf8', maxBuffer: 64 * 2 ** 20 },
-  )
+  const {
+    stdout,
+    stderr,
+    status: machineStatus,
+  } = spawnSync(process.execPath, [...lab, '--', 'sh', '-c', commands.join('\n')], {
+    cwd: root,
+    encoding: 'utf8',
+    maxBuffer: 64 * 2 ** 20,
+  })
   const text = stdout.replaceAll('\r', '')
   const results = names.map((name) => {
     const [, after = ''] = text.split(`<${name}>\n`)
@@ -79,5 +103,5 @@ export function runLabGuests(guests, { timeout = 800, labOptions = [] } = {}) {
     const status = Number(/^\d+/.exec(end)?.[0] ?? -1)
     return [name, { output: status < 0 ? `${output}\n${stderr}` : output, status }]
   })
-  return Object.fromEntries(results)
+  return { machineStatus, results: Object.fromEntries(results) }
 }

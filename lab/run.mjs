@@ -6,7 +6,7 @@ import { constants } from 'node:os'
 import { resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { commandScript } from './command-script.mjs'
-import { runInMachine, TimeLimitError } from './session.mjs'
+import { EXIT_LAB_FAILED, runInMachine, TimeLimitError } from './session.mjs'
 import { startSvmMachine } from './svm.mjs'
 import { startVmxMachine } from './vmx.mjs'
 
@@ -23,7 +23,6 @@ The command's exit status is the result; 124: time limit; 125: the lab failed.`
 
 /** Exit statuses of our own, as timeout(1) and others use them. */
 const EXIT_TIMED_OUT = 124
-const EXIT_LAB_FAILED = 125
 
 /** @type {Record<string, { type: 'string', default?: string }>} */
 const OPTIONS = {

@@ -6,6 +6,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createEndMark, EndMarkFilter } from './end-mark.mjs'
 
+/** Exit status of lab/run.mjs when the machine ended before the command, or could not be started. */
+export const EXIT_LAB_FAILED = 125
+
 /** The time limit was reached before the command ended. */
 export class TimeLimitError extends Error {}
 

@@ -11,6 +11,7 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSy
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
+import { EXIT_LAB_FAILED } from './session.mjs'
 
 /** What CI runs: short, and in one machine, since the emulator does not always live through them all. */
 const FOR_CI = [
@@ -44,8 +45,6 @@ const SECONDS = 1200
 const SECONDS_ALL = 3600
 /** Room for a page of 1 GiB, which only a kernel that has just started is sure to find. */
 const MACHINE = ['--memory', '5120', '--append', 'hugepagesz=1G hugepages=1']
-/** Of lab/run.mjs: the machine ended before the command. */
-const EXIT_LAB_FAILED = 125
 
 /** @typedef {import('../tools/count-reporter.mjs').Counts} Counts */
 /** @type {Counts} */

@@ -18,3 +18,12 @@ export function compiled(source: string): Uint8Array {
     rmSync(folder, { recursive: true })
   }
 }
+
+/** Programs of this host, and the libraries that they load, as files of an initramfs. */
+export function installed(...programs: string[]): Record<string, Uint8Array> {
+  const said = execFileSync('ldd', programs, { encoding: 'utf8' })
+  const libraries = [...said.matchAll(/(\/\S+) \(0x/g)].map(([, path]) => path!)
+  return Object.fromEntries(
+    [...programs, ...libraries].map((path) => [path.slice(1), readFileSync(path)]),
+  )
+}

@@ -3,6 +3,8 @@
 
 import { beforeAll, describe, expect, test } from 'vitest'
 import { runLabGuests } from '../../lab/guests.mjs'
+import { ensureProgram } from '../../lab/setup.mjs'
+import { installed } from '../helpers/compiled.js'
 
 /**
  * Reads from each device in turn, says what its driver agreed on, and lets the driver go and come back,
@@ -13,7 +15,7 @@ cd /sys/class/misc/hw_random
 read_all() {
   for device in $(cat rng_available); do
     echo "$device" >rng_current
-    bytes=$(dd if=/dev/hwrng bs=4096 count=2 2>/dev/null | od -An -tx1 | tr -s ' ' '\\n' | sort | uniq -c | wc -l)
+    bytes=$(dd if=/dev/hwrng bs=4096 count=2 2>/dev/null | od -An -v -tx1 | tr -s ' ' '\\n' | grep . | sort -u | wc -l)
     echo "$1 $device gives $bytes different bytes"
   done
 }
@@ -31,7 +33,10 @@ cd /sys/class/misc/hw_random
 read_all again
 `
 
-/** Two file systems, an aligned disk that grows, and one in JavaScript. */
+/**
+ * Two file systems, an aligned disk that grows, one in JavaScript, one with a bad block in its middle (1024),
+ * one on a file system that is too small for it.
+ */
 const DISK_SCRIPT = `
 mkdir -p /mnt/vda /mnt/vdd
 for disk in vda vdb vdc vdd; do
@@ -41,22 +46,40 @@ for disk in vda vdb vdc vdd; do
 done
 dd if=/dev/vdc bs=512 count=1 2>/dev/null | head -n 1
 printf 'guest' | dd of=/dev/vdc conv=fsync 2>/dev/null
+
+put() { dd if=/tmp/piece of=/dev/$1 bs=4096 count=$3 seek=$2 oflag=direct conv=fsync 2>/dev/null; }
+is_there() { dd if=/dev/$1 bs=4096 count=$3 skip=$2 iflag=direct 2>/dev/null | cmp -s - /tmp/piece; }
+head -c 4096 /dev/urandom >/tmp/piece
+for block in 1023 1024 1025; do
+  echo "block $block: $(put vde $block 1 && echo written || echo error), $(is_there vde $block 1 && echo there || echo error)"
+done
+head -c 131072 /dev/urandom >/tmp/piece
+written=0
+there=0
+while put vdf $((written * 32)) 32; do written=$((written + 1)); done
+while is_there vdf $((there * 32)) 32; do there=$((there + 1)); done
+echo "full disk: $written written, $there there"
+
 for disk in vda vdd; do
-  mount -t ext4 -o discard /dev/$disk /mnt/$disk || exit 2
+  /sbin/mke2fs -q -t ext4 /dev/$disk && mount -t ext4 /dev/$disk /mnt/$disk || exit 2
   head -c 24000000 /dev/urandom >/mnt/$disk/big
   md5sum </mnt/$disk/big >/tmp/$disk.before
   echo "what $disk is left with" >/mnt/$disk/left
   sync
   umount /mnt/$disk
-  mount -t ext4 -o discard /dev/$disk /mnt/$disk || exit 3
+  mount -t ext4 /dev/$disk /mnt/$disk || exit 3
   md5sum </mnt/$disk/big >/tmp/$disk.after
   cmp /tmp/$disk.before /tmp/$disk.after && echo "$disk keeps what was written"
 done
 echo 'files are gone soon'
 sleep 1
-rm /mnt/vda/big /mnt/vdd/big
-umount /mnt/vda /mnt/vdd
-sync
+for disk in vda vdd; do
+  rm /mnt/$disk/big
+  sync
+  fstrim /mnt/$disk
+  umount /mnt/$disk
+  /sbin/e2fsck -fn /dev/$disk >/dev/null 2>&1 && echo "$disk is clean"
+done
 echo 'grow now'
 until [ "$(cat /sys/block/vdb/size)" = 32768 ]; do sleep 1; done
 echo 'vdb has grown'
@@ -68,7 +91,9 @@ const guests = {
     host: 'test/lab/hosts/disk.mjs',
     script: DISK_SCRIPT,
     modules: ['virtio_pci', 'virtio_mmio', 'virtio_blk'],
+    files: installed('/sbin/mke2fs', '/sbin/e2fsck'),
     cpus: 2,
+    timeout: 400,
   },
   rng: {
     host: 'test/lab/hosts/rng.mjs',
@@ -79,7 +104,8 @@ const guests = {
 
 let results: ReturnType<typeof runLabGuests<keyof typeof guests>>
 beforeAll(() => {
-  results = runLabGuests(guests)
+  ensureProgram('/sbin/dmsetup', ['dmsetup'])
+  results = runLabGuests(guests, { labOptions: ['--modules', 'dm_mod,loop'] })
 }, 900_000)
 
 test.each(Object.keys(guests) as (keyof typeof guests)[])(
@@ -125,6 +151,7 @@ test('disks: file systems over PCI and MMIO keep what was written and are clean'
   const { output } = results.disk
   for (const disk of ['vda', 'vdd']) {
     expect(output).toContain(`${disk} keeps what was written`)
+    expect(output).toContain(`${disk} is clean`)
     expect(output).toContain(`host: clean, with what ${disk} is left with`)
   }
 })
@@ -137,15 +164,29 @@ test('disks: the guest sees queues, serial number, caches and alignment', () => 
   expect(output).toContain('vda: blocks 512 4096 4096 0 0')
 })
 
-test('disks: a discard gives space back, a larger file is a larger disk', () => {
+test('disks: a discard gives the space of a file back, a larger file is a larger disk', () => {
   const { output } = results.disk
-  const sizes = (when: string) =>
-    [...output.matchAll(new RegExp(`host: ${when} the discard (\\d+) (\\d+) MiB`, 'g'))][0]!.slice(
-      1,
-    )
-  const [before, after] = [sizes('before'), sizes('after')]
-  for (const i of [0, 1]) expect(Number(after[i])).toBeLessThan(Number(before[i]))
+  const [before, after] = ['before', 'after'].map((when) =>
+    new RegExp(`^.*host: ${when} the discard (\\d+) (\\d+) MiB$`, 'm').exec(output)!.slice(1),
+  )
+  // Of 24 MB.
+  for (const i of [0, 1]) expect(Number(before![i]) - Number(after![i])).toBeGreaterThan(20)
   expect(output).toContain('vdb has grown')
+})
+
+test('disks: errors stay with the block that has them', () => {
+  const { output } = results.disk
+  expect(output).toContain('block 1023: written, there')
+  expect(output).toContain('block 1024: error, error')
+  expect(output).toContain('block 1025: written, there')
+})
+
+test('disks: what a full disk has taken is there', () => {
+  const [, written, there] = /^full disk: (\d+) written, (\d+) there$/m.exec(results.disk.output)!
+  expect(Number(written)).toBeGreaterThan(0)
+  // 2 MiB in pieces of 128 KiB.
+  expect(Number(written)).toBeLessThanOrEqual(16)
+  expect(there).toBe(written)
 })
 
 test('disks: one whose data is in JavaScript', () => {
