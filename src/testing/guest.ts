@@ -243,6 +243,8 @@ export class TestGuest extends Channel implements Disposable {
 
   #start(source: Source, options: RunGuestOptions): Started {
     const { vcpu, regs, program } = this.#begin(source, options)
+    // ORDER: KVM takes the registers before it is told to step from where they are.
+    vcpu.completeIo()
     return { vcpu, regs, program: program!, go: () => this.#continue(options) }
   }
 

@@ -100,7 +100,10 @@ export class TestCpu implements CallingCpu {
     prepareVcpu(vcpu, mode, options, imageOf(mode, memory.size), { tr, stackBase })
     this.regs = vcpu.enableSyncRegs({ events: false })
     const kernelIrqchip = (options.irqchip ?? 'none') !== 'none'
-    this.#pristine = new Pristine(vcpu, { kernelIrqchip, ...(mode.protected && { tr }) })
+    this.#pristine = new Pristine(vcpu, this.regs, {
+      kernelIrqchip,
+      ...(mode.protected && { tr }),
+    })
     this.#start = this.#pristine.sregs
   }
 
@@ -113,7 +116,10 @@ export class TestCpu implements CallingCpu {
     this.#log.push(text)
   }
 
-  /** Stands at the first instruction of a program that is in RAM. */
+  /**
+   * Stands at the first instruction of a program that is in RAM. KVM takes the registers from the run
+   * page when the vCPU enters the guest.
+   */
   begin(program: Program, options: RunGuestOptions): void {
     this.program = program
     this.#values = []
@@ -123,8 +129,10 @@ export class TestCpu implements CallingCpu {
     this.finishInstruction()
     this.#start = { ...this.#pristine.sregs, ...options.sregs }
     const start = { rsp: this.#stack, rip: program.origin, rflags: RFLAGS }
-    this.vcpu.setSregs(this.#start)
-    this.vcpu.setRegs({ ...NO_REGS, ...start, ...options.regs })
+    // Its error names what is refused.
+    if (options.sregs) this.vcpu.setSregs(this.#start)
+    this.regs.setSregs(this.#start)
+    this.regs.setRegs({ ...NO_REGS, ...start, ...options.regs })
     this.#pristine.wake()
   }
 
@@ -145,7 +153,6 @@ export class TestCpu implements CallingCpu {
 
   /** Everything but RAM becomes what it was when the guest was made. */
   reset(): void {
-    this.forgetTranslations()
     this.#pristine.restore()
     this.program = undefined
   }

@@ -81,7 +81,10 @@ export class TranslationCaches {
     }
   }
 
-  /** All of RAM becomes what `fill` writes, and zeros. The processor's caches are the vCPUs' affair. */
+  /**
+   * All of RAM becomes what `fill` writes, and zeros. A processor that remembers a translation to a
+   * page forgets it when the host takes the page away.
+   */
   reset(fill: () => void): void {
     if (this.#hasHoles || this.#tablesDiffer()) this.#remap()
     this.#memory.discard(0, this.#memory.size)

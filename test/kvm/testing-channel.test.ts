@@ -114,6 +114,19 @@ test('labels of a piece that begin with @ are its own', async () => {
   expect(g.run(asm`${twice}; ${twice}; db "@loop"; ud2`, { regs: { rax: 0n } }).regs.rax).toBe(10n)
 })
 
+test('code that begins with a call calls in every run', async () => {
+  using g = await guest()
+  let calls = 0
+  const source = asm`${() => {
+    calls++
+    throw new Error('of the test')
+  }}`
+  for (let run = 1; run <= 3; run++) {
+    expect(() => g.run(source)).toThrow('of the test')
+    expect(calls).toBe(run)
+  }
+})
+
 test('a piece that calls the test may stand at several places', async () => {
   using g = await guest()
   const seen: (bigint | string | undefined)[] = []

@@ -54,6 +54,20 @@ test('CPUID tells each vCPU its own number', async () => {
   expect(outcomes.map(({ values }) => values)).toEqual([[0], [1], [2], [3]])
 })
 
+test.for(['none', 'kernel'] as const)('a reset is one of all, irqchip %s', async (irqchip) => {
+  using g = await guest({ cpus: 2, irqchip })
+  const source = asm`lock inc dword [data]; ${g.barrier()}; mov eax, [data]; ${g.report()}; mov dr0, rax`
+  for (let round = 0; round < 3; round++) {
+    const outcomes = await g.runAll(source, { timeoutMs: 20_000 })
+    expect(outcomes.map(({ values }) => values)).toEqual([[2], [2]])
+    g.reset()
+    for (const vcpu of g.vcpus) {
+      expect(vcpu.getRegs()).toMatchObject({ rip: 0xfff0n, rax: 0n })
+      expect(vcpu.getDebugregs().db[0]).toBe(0n)
+    }
+  }
+})
+
 describe('between vCPUs', () => {
   test.for([0, 3] as const)('LOCK CMPXCHG loses nothing, ring %i', async (ring) => {
     using g = await guest({ cpus: 2, ring })

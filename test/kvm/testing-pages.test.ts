@@ -53,6 +53,17 @@ describe.each([0, 3] as const)('ring %i', (ring) => {
     }
   })
 
+  test('accessed and dirty bits come anew after a reset', async () => {
+    using g = await guest({ ring })
+    g.run(WRITE)
+    g.reset()
+    expect(g.pages.usage(page)).toEqual({ accessed: false, dirty: false })
+    g.run(READ)
+    expect(g.pages.usage(page)).toEqual({ accessed: true, dirty: false })
+    g.run(WRITE)
+    expect(g.pages.usage(page)).toEqual({ accessed: true, dirty: true })
+  })
+
   test('a hole ends the run with an MMIO exit, until the reset', async () => {
     using g = await guest({ ring })
     g.pages.map(g.end, g.memory.size, 4096, { user: true })
