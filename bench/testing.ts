@@ -17,6 +17,8 @@ import { type LatencyRow, latencyRow, type Report, type Row, row } from './repor
 
 /** Rounds before those that count. */
 const WARM_UP = 20
+/** Property tests reset thousands of times: by then the JavaScript is compiled. */
+const RESETS_BEFORE = 1000
 const NOTHING = asm`nop`
 const ignore = () => {}
 /** RCX times. */
@@ -80,7 +82,7 @@ async function resets({ loops, effort }: Context, g: TestGuest): Promise<Latency
   const c: number[] = []
   const ours: number[] = []
   const tested = loops.createTested(blocksOf(g))
-  for (let pair = -WARM_UP; pair < effort.pairs; pair++) {
+  for (let pair = -RESETS_BEFORE; pair < effort.pairs; pair++) {
     loops.testedRun(tested, 1)
     g.run(NOTHING)
     const start = loops.wallTime()
