@@ -21,6 +21,7 @@ const KEPT = {
 // What a case before had left behind would be added to the result.
 test.for([0, 3] as const)(
   'each case finds a fresh guest, ring %i',
+  { timeout: 600_000 },
   async (ring) => {
     using g = await guest({ ring })
     const names = Object.keys(OPERATIONS) as (keyof typeof OPERATIONS)[]
@@ -45,5 +46,4 @@ test.for([0, 3] as const)(
       { numRuns: ROUNDS, endOnFailure: true },
     )
   },
-  600_000,
 )
