@@ -3,7 +3,7 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { GuestMemory, Kvm, type KvmError, type Vcpu } from '../../src/index.js'
-import { KVM_SREGS2_FLAGS_PDPTRS_VALID } from '../../src/uapi/index.js'
+import { pagingRegisters } from '../../src/testing/paging-registers.js'
 import { type PagingRegisters, walkPageTables } from '../../src/x86/index.js'
 
 const PAGE = 0x1000
@@ -74,13 +74,6 @@ function processor(kvm: Kvm, vcpu: Vcpu) {
     maxPhyAddr: address === undefined ? 36 : address.eax & 0xff,
     gbPages: features !== undefined && ((features.edx >>> 26) & 1) === 1,
   }
-}
-
-/** PAE's directory pointers are registers: KVM's own accessed flags may change them in RAM. */
-function pagingRegisters(vcpu: Vcpu): PagingRegisters {
-  const { cr0, cr3, cr4, efer, flags, pdptrs } = vcpu.getSregs2()
-  const valid = (flags & BigInt(KVM_SREGS2_FLAGS_PDPTRS_VALID)) !== 0n
-  return { cr0, cr3, cr4, efer, ...(valid ? { pdptrs } : {}) }
 }
 
 interface Entry {
@@ -156,7 +149,7 @@ describe.each(modes)('$name', (mode) => {
       fc.property(tables, addresses, (entries, queries) => {
         writeTables(memory, mode, facts.maxPhyAddr, entries)
         enter(vcpu, mode)
-        const registers = { ...pagingRegisters(vcpu), ...facts }
+        const registers = { ...pagingRegisters(vcpu, vcpu.getSregs()), ...facts }
         for (const { places, offset } of queries) {
           const va = addressOf(mode, places, offset)
           // ORDER: KVM sets accessed bits as it walks.
@@ -190,7 +183,7 @@ test('PAE: directory pointers count as they were when CR3 was loaded', (context)
     const walk = walkPageTables(memory, registers, 0x123n)
     return walk.fault === undefined ? walk.gpa : undefined
   }
-  const loaded = { ...pagingRegisters(vcpu), ...facts }
+  const loaded = { ...pagingRegisters(vcpu, vcpu.getSregs()), ...facts }
   expect(loaded.pdptrs).toEqual([BigInt(PAGE) | 1n, 0n, 0n, 0n])
   memory.writeU64(0, 0n)
   expect(gpaOf(loaded)).toBe(0x20_0123)
@@ -199,7 +192,7 @@ test('PAE: directory pointers count as they were when CR3 was loaded', (context)
   expect(gpaOf(inMemory)).toBeUndefined()
   enter(vcpu, pae)
   expect(vcpu.translate(0x123n).valid).toBe(false)
-  expect(gpaOf({ ...pagingRegisters(vcpu), ...facts })).toBeUndefined()
+  expect(gpaOf({ ...pagingRegisters(vcpu, vcpu.getSregs()), ...facts })).toBeUndefined()
 })
 
 function writeTables(memory: GuestMemory, mode: Mode, maxPhyAddr: number, entries: Entry[]): void {
