@@ -32,7 +32,7 @@ export interface BoardDescription {
   /** APIC ids. */
   readonly cpus: readonly number[]
   readonly virtioMmio?: readonly VirtioMmioPlace[]
-  /** Whether there is a PCI bus. Default true. */
+  /** Whether anything is on the PCI bus. Default true. */
   readonly hasPci?: boolean
 }
 

@@ -263,7 +263,8 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
   }
 
   /**
-   * The PCI bus, where devices are to be added before the machine runs. A kernel finds no such bus when there are none.
+   * The PCI bus, where devices are to be added before the machine runs. When a kernel starts without any, its ACPI
+   * tables tell of no bus.
    */
   get pci(): PciHost {
     return this.#platform.pci
@@ -319,18 +320,12 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
   /** What firmware does, if there is none. */
   #setUpPci(): void {
     if (this.#protocol === 'firmware') return
-    if (this.pci.isEmpty && this.#protocol !== 'flat') this.#removePci()
     this.pci.assignBars()
-  }
-
-  /**
-   * Kernels look for devices at great length, so a bus with nothing on it is taken away. Tables that tell nothing
-   * of it fit where the others are.
-   */
-  #removePci(): void {
+    if (this.#protocol === 'flat' || !this.pci.isEmpty) return
+    // Kernels look for devices at great length, so none is sent to a bus with nothing on it. Tables that tell
+    // nothing of it fit where the others are.
     this.#board = { ...this.#board, hasPci: false }
     placeMachineAcpi(this.memory, this.#board)
-    this.#platform.removePci()
   }
 
   async #runToEnd(signal: AbortSignal | undefined): Promise<MachineEnd> {
@@ -435,7 +430,7 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
     await Promise.race([this.#devices.settled, this.#finished])
     if (this.#end !== undefined) return false
     this.#devices.resume()
-    this.#setUpPci()
+    if (this.#protocol !== 'firmware') this.pci.assignBars()
     this.vm.restoreState(this.vcpus, this.#initial!)
     this.#start(this.#boot())
     this.#state = 'running'

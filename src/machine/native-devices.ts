@@ -2,7 +2,6 @@
 // by the host's clock, and by a ring for what the guest prints. Writes of the clock's index do not even leave the
 // kernel.
 
-import type { Registration } from '../core/exits/exit-handlers.js'
 import { WriteSink } from '../core/exits/write-sink.js'
 import { GuestMemory } from '../core/memory.js'
 import { oneOf } from '../core/validate.js'
@@ -60,7 +59,6 @@ const SIZE = PCI_ADDRESS + 0x1000
 const PCI_VALID = 0x80ff_0000
 const PCI_ENABLED = 0x8000_0000
 const PCI_SELECT = 0xfffc
-const ALL_ONES = 0xffff_ffff
 
 /** What native code answers for the devices of one machine. */
 export class NativeDevices {
@@ -82,7 +80,6 @@ export class NativeDevices {
 
   /** Where the clock is to keep its index. */
   readonly rtcIndex = this.#memory.view(RTC_INDEX, 1)
-  #pciAddress: Registration | undefined
 
   /** What the PCI bridge is to keep up to date. */
   get pciShadow(): PciConfigShadow {
@@ -111,13 +108,6 @@ export class NativeDevices {
     if (this.#isNative('pciConfig')) this.#answerPciConfig()
     if (this.#isNative('rtc')) this.#coalesceIndex()
     if (this.#isNative('postCode')) this.#vm.answerPio(POST_CODE_PORT, 1, { write: 'ignore' })
-  }
-
-  /** There is no PCI bus: its address port reads as all ones. */
-  removePci(): void {
-    if (this.#pciAddress === undefined) return
-    this.#pciAddress.remove()
-    this.#vm.answerPio(PCI_CONFIG_PORT, 4, { size: 4, read: ALL_ONES, write: 'ignore' })
   }
 
   /** Hands over what was printed. */
@@ -159,8 +149,7 @@ export class NativeDevices {
   #answerPciConfig(): void {
     const memory = this.#memory
     const address = { memory, address: PCI_ADDRESS }
-    const answer = { size: 4, read: address, write: address } as const
-    this.#pciAddress = this.#vm.answerPio(PCI_CONFIG_PORT, 4, answer)
+    this.#vm.answerPio(PCI_CONFIG_PORT, 4, { size: 4, read: address, write: address })
     this.#vm.answerPio(PCI_CONFIG_PORT + 4, 4, {
       read: {
         memory,

@@ -124,12 +124,6 @@ export class Platform {
     this.mmio.reset()
   }
 
-  /** Takes the PCI bus away, before the guest runs. */
-  removePci(): void {
-    this.pci.remove()
-    this.#native.removePci()
-  }
-
   /** Hands over what the guest has printed. */
   drain(): void {
     this.#native.drain()

@@ -67,7 +67,6 @@ export class PciHost implements BusDevice {
   readonly #functions: (PciFunction | undefined)[] = new Array(SLOTS * FUNCTIONS)
   readonly #lines: readonly SharedLine[]
   readonly #address: Uint32Array
-  #present = true
 
   constructor(options: PciHostOptions) {
     this.#options = options
@@ -92,13 +91,6 @@ export class PciHost implements BusDevice {
   /** Whether there is anything beside the bridge. */
   get isEmpty(): boolean {
     return this.functions.length === 1
-  }
-
-  /** Takes the bus away: a guest that looks for it finds all ones. Port 0xcf9 stays. */
-  remove(): void {
-    this.#present = false
-    this.#functions.fill(undefined)
-    this.#options.shadow?.registers.fill(0xff)
   }
 
   /**
@@ -182,7 +174,7 @@ export class PciHost implements BusDevice {
   read(offset: number, size: number): number {
     if (offset >= 4)
       return this.#selected?.readConfig(this.#register(offset), size) ?? allOnes(size)
-    if (offset === 0 && size === 4 && this.#present) return this.#address[0]!
+    if (offset === 0 && size === 4) return this.#address[0]!
     if (offset === 1 && size === 1) return this.#options.resetControl?.read(0, 1) ?? 0xff
     return allOnes(size)
   }
