@@ -1,8 +1,10 @@
 // The harness: every mode begins as it says, exceptions become results, nothing stays behind.
+import { AssertionError } from 'node:assert'
 import { describe, expect, test } from 'vitest'
 import '../../src/testing/vitest.js'
 import {
   asm,
+  assertOutcome,
   describeOutcome,
   guest,
   MODES,
@@ -10,6 +12,7 @@ import {
   matchers,
   missing,
   requires,
+  type Source,
 } from '../../src/testing/index.js'
 
 describe.each(Object.keys(MODES) as ModeName[])('mode %s', (mode) => {
@@ -181,27 +184,87 @@ test('requirements are probed, with the reason', () => {
   expect(skipped).toEqual([missing('KVM_CAP_S390_PSW' as never)])
 })
 
+/** Each matcher with an outcome and what holds of it, and what does not. */
+const MATCHERS: readonly {
+  name: keyof typeof matchers
+  code: Source
+  holds: readonly unknown[]
+  fails: readonly (readonly unknown[])[]
+}[] = [
+  { name: 'toFinish', code: asm`mov eax, 3`, holds: [], fails: [] },
+  {
+    name: 'toRaise',
+    code: asm`ud2`,
+    holds: ['#UD', { rip: 0x8000n, errorCode: undefined }],
+    fails: [['#GP'], [null], ['#UD', { rip: 0n }], ['#UD', { errorCode: 0 }]],
+  },
+  { name: 'toRaise', code: asm`nop`, holds: [null], fails: [['#UD'], ['#UD', { rip: 0x8000n }]] },
+  {
+    name: 'toExit',
+    code: asm`mov al, 7; out 0x10, al`,
+    holds: ['io', { port: 0x10, value: 7 }],
+    fails: [['hlt'], ['io', { port: 0x11 }], ['io', { value: 8 }], ['io', { pizza: 1 }]],
+  },
+  {
+    name: 'toExitInOrder',
+    code: asm`out 0x10, al`,
+    holds: [[{ type: 'io', port: 0x10 }]],
+    fails: [[[]], [[{ type: 'hlt' }]], [[{ port: 0x11 }]], [[{ type: 'io' }, { type: 'io' }]]],
+  },
+  {
+    name: 'toHaltWith',
+    code: asm`mov eax, 1; hlt`,
+    holds: [{ rax: 1n, ZF: false }],
+    fails: [[{ rax: 2n }], [{ ZF: true }], [{ cr3: 1n }]],
+  },
+  { name: 'toHaltWith', code: asm`xor eax, eax; out 0x10, al; hlt`, holds: [], fails: [] },
+  {
+    name: 'toMatchCpuState',
+    code: asm`mov eax, 1; stc`,
+    holds: [{ rax: 1n, CF: true }],
+    fails: [[{ rax: 2n }], [{ CF: false }], [{ rax: 1n, efer: 0n }]],
+  },
+]
+
 describe('matchers', () => {
-  test('fail when they should, and show the guest', async () => {
+  test.for(MATCHERS)('$name fails when it should', async ({ name, code, holds, fails }) => {
+    using g = await guest()
+    const outcome = g.run(code, { onExit: (exit) => name === 'toHaltWith' && exit.type === 'io' })
+    const other = g.run(asm`in al, 0x20`)
+    const call = (of: object, args: readonly unknown[]) =>
+      (of as Record<string, (...args: readonly unknown[]) => unknown>)[name]!(...args)
+    expect(call(matchers, [outcome, ...holds])).toMatchObject({ pass: true })
+    call(expect(outcome), holds)
+    call(assertOutcome(outcome), holds)
+    expect(() => call(expect(outcome).not, holds)).toThrow('expected not ')
+    for (const [subject, args] of [
+      [other, name === 'toMatchCpuState' ? [{ rax: 5n }] : holds] as const,
+      ...fails.map((each) => [outcome, each] as const),
+    ]) {
+      expect(call(matchers, [subject, ...args])).toMatchObject({ pass: false })
+      call(expect(subject).not, args)
+      expect(() => call(expect(subject), args)).toThrow(/^expected .*, but the guest/)
+      expect(() => call(assertOutcome(subject), args)).toThrow(AssertionError)
+      expect(() => call(assertOutcome(subject), args)).toThrow(/^expected .*, but the guest/)
+    }
+  })
+
+  test('are all there, for every runner', async () => {
+    using g = await guest()
+    const names = Object.keys(matchers)
+    expect(new Set(MATCHERS.map(({ name }) => name))).toEqual(new Set(names))
+    const outcome = g.run(asm`nop`)
+    expect(Object.keys(assertOutcome(outcome))).toEqual(names)
+  })
+
+  test('show the guest', async () => {
     using g = await guest()
     const done = g.run(asm`mov eax, 3`)
-    expect(matchers.toRaise(done, '#UD').pass).toBe(false)
     expect(matchers.toRaise(done, '#UD').message()).toMatch(
       /expected the guest to raise #UD, but the guest came to its end[\s\S]*mov eax, 3[\s\S]*rax +0+3/,
     )
-    expect(matchers.toExit(done, 'hlt').pass).toBe(false)
-    expect(matchers.toHaltWith(done).pass).toBe(false)
     expect(matchers.toMatchCpuState(done, { rax: 4n }).message()).toContain('rax 0x4 (it is 0x3)')
-    const raised = g.run(asm`ud2`)
-    expect(matchers.toFinish(raised).pass).toBe(false)
-    expect(matchers.toRaise(raised, null).pass).toBe(false)
-    expect(matchers.toRaise(raised, '#GP').pass).toBe(false)
-    expect(matchers.toRaise(raised, '#UD', { rip: 0n }).pass).toBe(false)
-    expect(matchers.toRaise(raised, '#UD').message()).toContain('not the guest to raise')
-    const halted = g.run(asm`mov eax, 1; hlt`)
-    expect(matchers.toHaltWith(halted, { rax: 2n }).pass).toBe(false)
-    expect(matchers.toExit(halted, 'io').pass).toBe(false)
+    expect(matchers.toRaise(g.run(asm`ud2`), '#UD').message()).toContain('not the guest to raise')
     expect(() => matchers.toFinish(5)).toThrow('an outcome of a test guest is expected')
-    expect(() => expect(done).toRaise('#GP')).toThrow('to raise #GP')
   })
 })

@@ -23,8 +23,11 @@ const asFile = (block: string) =>
 beforeAll(() => writeFileSync(join(folder, 'vitest.config.mjs'), 'export default {}\n'))
 afterAll(() => rmSync(folder, { recursive: true }))
 
+/** What some runs have in their environment besides. */
+let more: NodeJS.ProcessEnv = {}
+
 function run(...args: string[]) {
-  const env = { ...process.env }
+  const env = { ...process.env, ...more }
   // Otherwise the runner takes itself for a worker of this one.
   for (const name of Object.keys(env)) if (/^VITEST|^NODE_TEST/.test(name)) delete env[name]
   const { status, stdout, stderr } = spawnSync(process.execPath, args, {
@@ -35,8 +38,8 @@ function run(...args: string[]) {
   return { status, output: stdout + stderr }
 }
 
-const vitest = (...args: string[]) =>
-  run('node_modules/vitest/vitest.mjs', 'run', '--root', folder, ...args)
+const VITEST = ['node_modules/vitest/vitest.mjs', 'run', '--root', folder]
+const vitest = (...args: string[]) => run(...VITEST, ...args)
 
 test('the examples for vitest', () => {
   for (const [i, block] of forVitest.entries()) {
@@ -55,6 +58,39 @@ test('the examples for node:test', () => {
   expect(output).toMatch(/^# pass 1$/m)
   expect(output).toMatch(/^# skipped 0$/m)
   expect(status).toBe(0)
+})
+
+describe('what the machine lacks', () => {
+  const reason = 'this KVM lacks KVM_CAP_ARM_SVE'
+  const body = `{ if (!requires(t, 'KVM_CAP_ARM_SVE')) return\nthrow new Error('went on') })\n`
+  const results = (...args: string[]) => {
+    const skipped = run(...args)
+    more = { NODE_KVM_REQUIRE_ALL: '1' }
+    const failed = run(...args)
+    more = {}
+    return { skipped, failed }
+  }
+
+  test('skips a test of vitest, and fails it where nothing may be missing', () => {
+    const imports = `import { requires } from 'node-kvm/testing'\nimport { test } from 'vitest'\n`
+    writeFileSync(join(folder, 'lacking.test.ts'), `${imports}test('lacks', (t) => ${body}`)
+    const { skipped, failed } = results(...VITEST, 'lacking')
+    expect(skipped.output).toMatch(/Tests .*1 skipped/)
+    expect(skipped.status).toBe(0)
+    expect(failed.output).toContain(`Error: ${reason}`)
+    expect(failed.status).toBe(1)
+  })
+
+  test('skips a test of node:test, with the reason', () => {
+    const file = join(folder, 'lacking-node.mts')
+    const imports = `import { requires } from 'node-kvm/testing'\nimport { test } from 'node:test'\n`
+    writeFileSync(file, `${imports}test('lacks', (t) => ${body}`)
+    const { skipped, failed } = results('--import', 'tsx', '--test', '--test-reporter', 'tap', file)
+    expect(skipped.output).toMatch(new RegExp(`^ok 1 - lacks # SKIP ${reason}$`, 'm'))
+    expect(skipped.status).toBe(0)
+    expect(failed.output).toContain(reason)
+    expect(failed.status).toBe(1)
+  })
 })
 
 describe('a failure, as CI systems get it', () => {
