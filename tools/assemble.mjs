@@ -6,7 +6,7 @@
 import { execFileSync } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { basename, join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 
 const root = join(import.meta.dirname, '..')
@@ -40,6 +40,8 @@ export function assemble(source, gpa) {
       '--64',
       '-aln',
       '--listing-lhs-width=2',
+      '-I',
+      dirname(source),
       '-o',
       at('o'),
       source,

@@ -28,16 +28,7 @@ parameters:                         # the multiboot header
     .long start
 
 start:
-    mov esp, offset stack_end
-    lgdt gdt_register
-    push 0x08
-    push offset reloaded
-    retf
-reloaded:
-    mov ecx, 0x10
-    mov ds, ecx
-    mov es, ecx
-    mov ss, ecx
+    .include "flat-enter.inc"
     cmp eax, 0x2badb002
     je by_multiboot
     mov esi, offset text_pvh
@@ -381,13 +372,7 @@ text_end:        .asciz "\n"
 text_fail:       .asciz " failed\n"
 
 .balign 8
-gdt:
-    .quad 0
-    .quad 0x00cf9a000000ffff        # 0x08: code
-    .quad 0x00cf92000000ffff        # 0x10: data
-gdt_register:
-    .word 0x17
-    .long gdt
+.include "flat-gdt.inc"
 idt_register:
     .word 0x7ff
     .long idt

@@ -320,10 +320,8 @@ const lines = [
   '0a00', // text_end:        .asciz "\n"
   '206661696c65640a00', // text_fail:       .asciz " failed\n"
   '0f1f8000000000', // .balign 8
-  '0000000000000000', // .quad 0
-  'ffff0000009acf00', // .quad 0x00cf9a000000ffff        # 0x08: code
-  'ffff00000092cf00', // .quad 0x00cf92000000ffff        # 0x10: data
-  '1700', // .word 0x17
+  '0000000000000000ffff0000009bcf00ffff00000093cf00', // .quad 0, 0x00cf9b000000ffff, 0x00cf93000000ffff
+  '1700', // .short 23
   '88041000', // .long gdt
   'ff07', // .word 0x7ff
   '00201000', // .long idt

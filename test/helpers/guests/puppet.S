@@ -16,16 +16,7 @@
 .set LEVEL, 16
 
 start:
-    mov esp, offset stack_end
-    lgdt gdt_register
-    push 0x08
-    push offset reloaded
-    retf
-reloaded:
-    mov ecx, 0x10
-    mov ds, ecx
-    mov es, ecx
-    mov ss, ecx
+    .include "flat-enter.inc"
     mov ecx, IA32_APIC_BASE
     rdmsr
     or eax, 0xc00
@@ -152,11 +143,7 @@ acknowledge:
     retf 4
 
 .balign 8
-gdt:
-    .quad 0, 0x00cf9b000000ffff, 0x00cf93000000ffff
-gdt_register:
-    .short 23
-    .long gdt
+.include "flat-gdt.inc"
 idt_register:
     .short 0x7ff
     .long idt
