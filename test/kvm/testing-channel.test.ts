@@ -125,6 +125,8 @@ test('code that begins with a call calls in every run', async () => {
     expect(() => g.run(source)).toThrow('of the test')
     expect(calls).toBe(run)
   }
+  expect(g.run(asm``)).toFinish()
+  expect(g.run(asm`mov eax, 0x12345678`)).toMatchCpuState({ rax: 0x1234_5678n })
 })
 
 test('a piece that calls the test may stand at several places', async () => {
