@@ -15,12 +15,15 @@ const AS_INTERRUPT = 8n
 const NOT_PRESENT = 1
 /** Told when the feature is turned on: whoever waits for a page shall look again. */
 const ALL = -1
+const APIC = 0xfee0_0000
+const EOI = 0xb0
 
 test('the guest works on until its page is there', async (context) => {
   needs('KVM_CAP_ASYNC_PF_INT')(context)
   if (!Userfault.support()) context.skip('this process may not use userfaultfd')
   using g = await guest({ mode: 'long', ring: 3, irqchip: 'kernel' })
   const [flags, token, ready, work] = [0, 4, 64, 68].map((offset) => g.data + BigInt(offset))
+  g.pages.map(BigInt(APIC), APIC, 0x1000)
   g.vcpu.updateLapic((lapic) => lapic.set('SIVR', 0x1ff))
   g.vcpu.setMsrs([
     { index: MSR.MSR_KVM_ASYNC_PF_INT, data: BigInt(READY_VECTOR) },
@@ -51,6 +54,7 @@ test('the guest works on until its page is there', async (context) => {
     taken:
       mov dword ptr [abs ${token}], 0
       mov ecx, ${MSR.MSR_KVM_ASYNC_PF_ACK}; mov eax, 1; xor edx, edx; wrmsr
+      mov rax, ${APIC + EOI}; mov dword ptr [rax], 0
       pop rdx; pop rcx; pop rax
       iretq`,
   )
