@@ -56,9 +56,10 @@ int open_file(const RegionRequest& request) {
     error = errno;
   } else if (!S_ISREG(status.stx_mode)) {
     error = EINVAL;
-  } else if (status.stx_size < request.size ||
-             status.stx_size - request.size < request.file_offset) {
-    error = EOVERFLOW;
+  } else {
+    // A shared page loses what is written to it behind the file's end.
+    uint64_t length = shared ? status.stx_size : (status.stx_size + kPage - 1) / kPage * kPage;
+    if (length < request.size || length - request.size < request.file_offset) error = EOVERFLOW;
   }
   if (error == 0) return fd;
   ::close(fd);
@@ -172,6 +173,10 @@ Ref<Region> Region::create(const RegionRequest& request) {
     int error = errno;
     region.reset();
     errno = error;
+  } else if (request.backing == Backing::kPrivateFile) {
+    // The mapping is all that is ever used of it.
+    region->fd_ = -1;
+    ::close(fd);
   }
   return region;
 }

@@ -12,7 +12,7 @@ import {
 } from '../boot/index.js'
 import { list, object } from '../core/validate.js'
 import type { PhysicalMemory } from '../x86/index.js'
-import { type Image, type OnImageProgress, readImage } from './image.js'
+import { type Image, type ImageBytes, type OnImageProgress, readImage } from './image.js'
 
 /** A kernel, entered the way that it asks for. */
 export interface KernelBoot {
@@ -49,35 +49,49 @@ export interface FirmwareBoot {
 /** What {@link Machine.create} boots. */
 export type MachineBoot = KernelBoot | FlatBoot | FirmwareBoot
 
-/** The same with every image in memory, as often to be loaded as the machine is reset. */
+/** The same with every image at hand, as often to be loaded as the machine is reset. */
 export type Loader = (memory: PhysicalMemory, acpi: AcpiTables) => BootState | FirmwareState
 
 /** Reads the images of `boot`. */
 export async function readBoot(boot: MachineBoot, onProgress?: OnImageProgress): Promise<Loader> {
   object(boot, 'boot')
+  const images: ImageBytes[] = []
+  const read = async (image: Image, name: string): Promise<Uint8Array> => {
+    const each = await readImage(image, name, onProgress)
+    images.push(each)
+    return each.bytes
+  }
+  const load = await readLoader(boot, read)
+  return (...options) => {
+    const state = load(...options)
+    for (const image of images) image.release()
+    return state
+  }
+}
+
+type Read = (image: Image, name: string) => Promise<Uint8Array>
+
+async function readLoader(boot: MachineBoot, read: Read): Promise<Loader> {
   if ('firmware' in boot) {
-    const image = await readImage(boot.firmware, 'boot.firmware', onProgress)
+    const image = await read(boot.firmware, 'boot.firmware')
     return (memory) => loadFirmware(memory, image)
   }
   if ('flat' in boot) {
-    const image = await readImage(boot.flat, 'boot.flat', onProgress)
+    const image = await read(boot.flat, 'boot.flat')
     return (memory) => loadFlat(memory, { ...boot, image })
   }
-  const load = await readKernel(boot, onProgress)
+  const load = await readKernel(boot, read)
   return (memory, { rsdpGpa, reservations }) =>
     loadKernel(memory, { ...load, rsdpGpa, reservations })
 }
 
-async function readKernel(
-  boot: KernelBoot,
-  onProgress?: OnImageProgress,
-): Promise<KernelLoadOptions> {
+async function readKernel(boot: KernelBoot, read: Read): Promise<KernelLoadOptions> {
   const { cmdline, protocol } = boot
   const modules = list(boot.modules ?? [], 'boot.modules')
   const [kernel, initrd, ...files] = await Promise.all([
-    readImage(boot.kernel, 'boot.kernel', onProgress),
-    boot.initrd === undefined ? undefined : readImage(boot.initrd, 'boot.initrd', onProgress),
-    ...modules.map(({ image }, i) => readImage(image, `boot.modules[${i}].image`, onProgress)),
+    read(boot.kernel, 'boot.kernel'),
+    boot.initrd === undefined ? undefined : read(boot.initrd, 'boot.initrd'),
+    ...modules.map(({ image }, i) => read(image, `boot.modules[${i}].image`)),
   ])
   return {
     kernel,

@@ -1,6 +1,9 @@
-// Images that a machine boots, from files or memory.
+// Images that a machine boots, from files or memory. A file is mapped and not read: its bytes go into guest RAM
+// without a copy of them in between, and take no memory of this process afterwards.
 
-import { open } from 'node:fs/promises'
+import { type FileHandle, open } from 'node:fs/promises'
+import { setImmediate } from 'node:timers/promises'
+import { GuestMemory } from '../core/memory.js'
 import { invalidArgType } from '../core/validate.js'
 
 /** An image, as a path or as its bytes. */
@@ -18,6 +21,17 @@ export interface ImageProgress {
 /** Is told of each image at its start, between its parts and at its end. */
 export type OnImageProgress = (progress: ImageProgress) => void
 
+/** An image that can be looked at, again and again. */
+export interface ImageBytes {
+  readonly bytes: Uint8Array
+  /** Gives back the memory that it takes until it is looked at again. */
+  release(): void
+}
+
+/** Brings a part of an image into memory; tells how many bytes it has got, none at the end of the file. */
+type ReadPart = (from: number, size: number) => Promise<number>
+
+const PAGE = 4096
 const PART = 4 * 2 ** 20
 
 /** The bytes of an image. */
@@ -25,19 +39,49 @@ export async function readImage(
   image: Image,
   name: string,
   onProgress: OnImageProgress = () => {},
-): Promise<Uint8Array> {
-  if (image instanceof Uint8Array) return image
+): Promise<ImageBytes> {
+  if (image instanceof Uint8Array) return { bytes: image, release() {} }
   if (typeof image !== 'string') throw invalidArgType(name, 'a path or a Uint8Array', image)
   await using file = await open(image)
   const { size: total } = await file.stat()
-  const bytes = Buffer.allocUnsafe(total)
+  const { bytes, readPart, ...rest } = mapped(image, total) ?? copied(file, total)
   let loaded = 0
   onProgress({ path: image, loaded, total })
   while (loaded < total) {
-    const { bytesRead } = await file.read(bytes, loaded, Math.min(PART, total - loaded))
-    if (bytesRead === 0) break
-    loaded += bytesRead
+    const got = await readPart(loaded, Math.min(PART, total - loaded))
+    if (got === 0) break
+    loaded += got
     onProgress({ path: image, loaded, total })
   }
-  return bytes.subarray(0, loaded)
+  return { bytes: bytes.subarray(0, loaded), ...rest }
+}
+
+/** Undefined where the file system cannot map the file, or the kernel (before 5.14) not populate it. */
+function mapped(path: string, total: number): (ImageBytes & { readPart: ReadPart }) | undefined {
+  const size = Math.ceil(total / PAGE) * PAGE
+  let memory: GuestMemory | undefined
+  try {
+    memory = GuestMemory.create([{ gpa: 0, size }], { backing: { file: path, mode: 'private' } })
+    memory.advise(0, PAGE, 'populateRead')
+  } catch {
+    memory?.close()
+    return undefined
+  }
+  const region = memory
+  return {
+    bytes: region.view(0, total),
+    release: () => region.discard(0, size),
+    async readPart(from, length) {
+      region.advise(from, Math.ceil(length / PAGE) * PAGE, 'populateRead')
+      await setImmediate()
+      return length
+    },
+  }
+}
+
+function copied(file: FileHandle, total: number): ImageBytes & { readPart: ReadPart } {
+  const bytes = Buffer.allocUnsafe(total)
+  const readPart: ReadPart = async (from, length) =>
+    (await file.read(bytes, from, length)).bytesRead
+  return { bytes, release() {}, readPart }
 }

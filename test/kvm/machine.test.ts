@@ -1,6 +1,6 @@
 // A whole machine: its life, its ends, two at once.
 
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
@@ -118,4 +118,35 @@ test('tells how far the files of its images have been read', async () => {
   } finally {
     rmSync(folder, { recursive: true })
   }
+})
+
+test('a file that is booted is mapped, takes no memory once it is in RAM, and is there for a reset', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'node-kvm-machine-'))
+  const kernel = join(folder, 'kernel')
+  try {
+    writeFileSync(kernel, Buffer.concat([echoKernel, Buffer.alloc(2 ** 20)]))
+    await using machine = await Machine.create({ memory: '32M', boot: { kernel } })
+    const mapping = () => {
+      const mappings = readFileSync('/proc/self/smaps', 'utf8').split(/^(?=[0-9a-f]+-[0-9a-f]+ )/m)
+      return mappings.find((each) => each.includes(kernel))
+    }
+    expect(mapping()).toMatch(/^Rss: +0 kB$/m)
+    const run = machine.run()
+    await printed(machine, '>')
+    machine.reset()
+    await printed(machine, '>')
+    machine.serial.write('q')
+    expect(await run).toEqual({ reason: 'powerOff' })
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
+})
+
+test('a file that cannot be mapped is read', async () => {
+  // Of sysfs, which has no pages to map.
+  const flat = '/sys/kernel/notes'
+  await using machine = await Machine.create({ boot: { flat, gpa: 0x1_0000, mode: 'real' } })
+  const content = readFileSync(flat)
+  expect(content.length).toBeGreaterThan(0)
+  expect(machine.memory.read(0x1_0000, content.length)).toEqual(new Uint8Array(content))
 })

@@ -139,6 +139,11 @@ describe('files that cannot be RAM', () => {
   test.each([
     ['too short', () => ({ file: file(PAGE) }), 'EOVERFLOW'],
     [
+      'shared, and cut in its last page',
+      () => ({ file: file(2 * PAGE - 1), mode: 'shared' as const }),
+      'EOVERFLOW',
+    ],
+    [
       'too short behind the offset',
       () => ({ file: file(3 * PAGE), offset: 2 * PAGE }),
       'EOVERFLOW',
@@ -147,9 +152,16 @@ describe('files that cannot be RAM', () => {
     ['absent', () => ({ file: join(folder, 'none') }), 'ENOENT'],
     ['at an odd offset', () => ({ file: file(4 * PAGE), offset: 5 }), 'ERR_OUT_OF_RANGE'],
   ])('%s', (_, backing, code) => {
-    const options: MemoryOptions = { backing: { ...backing(), mode: 'private' } }
+    const options: MemoryOptions = { backing: { mode: 'private', ...backing() } }
     expect(codeOf(() => create(2 * PAGE, options))).toBe(code)
   })
+})
+
+test('a private file may end within the last page', () => {
+  const memory = create(2 * PAGE, { backing: { file: file(PAGE + 5, 0x77), mode: 'private' } })
+  expect([...memory.read(PAGE + 3, 4)]).toEqual([0x77, 0x77, 0, 0])
+  memory.writeU8(2 * PAGE - 1, 1)
+  expect(memory.readU8(2 * PAGE - 1)).toBe(1)
 })
 
 describe('a file that is truncated underneath', () => {

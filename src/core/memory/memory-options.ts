@@ -17,7 +17,10 @@ const PAGE = 4096
 const MIB_2 = 0x20_0000
 const GIB = 0x4000_0000
 
-/** A file as guest RAM. It must be at least as long as the region. */
+/**
+ * A file as guest RAM. It must be at least as long as the region; if `private`, it may end within the last page, which
+ * reads as zeros behind it.
+ */
 export interface FileBacking {
   file: string
   /** Where in the file the region begins; a multiple of 4096. Default 0. */
