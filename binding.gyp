@@ -12,6 +12,8 @@
         "native/bus_guard.cc",
         "native/convert.cc",
         "native/device.cc",
+        "native/dirty_pages.cc",
+        "native/dirty_pages_api.cc",
         "native/disk.cc",
         "native/encrypt.cc",
         "native/event_relay.cc",

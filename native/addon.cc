@@ -6,6 +6,7 @@
 #include "block_api.h"
 #include "bound.h"
 #include "convert.h"
+#include "dirty_pages_api.h"
 #include "eventfd_watch.h"
 #include "exit_table_api.h"
 #include "memory_api.h"
@@ -176,6 +177,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   add("createVcpu", create_vcpu);
   add_vm_functions(env, exports);
   add_memory_functions(env, exports);
+  add_dirty_page_functions(env, exports);
   add_userfault_functions(env, exports);
   add_vcpu_functions(env, exports);
   add_eventfd_functions(env, exports);

@@ -285,6 +285,23 @@ interface Native extends MemoryNative, UserfaultNative, VirtqueueNative, BlockNa
   changeSlot(vm: FileHandle, slot: number, flags: number, gpa: number): number
   getDirtyLog(vm: FileHandle, slot: number, bitmap: Uint8Array): number
   mapDirtyRing(vm: FileHandle, vcpu: FileHandle, size: number): ArrayBuffer | number
+  /**
+   * Takes ranges of set bits from a page on, as pairs of first page and count, and clears them. The
+   * bitmap is aligned to 8 bytes. Returns how many pairs.
+   */
+  takePageRanges(bitmap: Int32Array, page: number, ranges: Uint32Array): number
+  /**
+   * Takes entries of a dirty ring, at most `most` from `next` on, and sets the bits of their pages in
+   * the bitmaps of `slots`; `seen` gets ones for those. Returns how many entries.
+   */
+  takeDirtyEntries(
+    ring: Int32Array,
+    next: number,
+    most: number,
+    slots: Uint32Array,
+    bitmaps: readonly Int32Array[],
+    seen: Uint8Array,
+  ): number
   createGuestMemfd(vm: FileHandle, size: number, flags: number): Handle | number
   punchHole(guestMemfd: Handle, offset: number, length: number): number
   xenHvmConfig(

@@ -1,23 +1,19 @@
-// Bitmaps joined to ranges, against bits looked at one by one.
+// Bitmaps' ranges, against bits looked at one by one.
 
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { isZero, RangeJoiner, setBit } from '../../src/core/memory/dirty-bits.js'
+import { bitmapOf, isZero, RangeTaker, setBit, setFirst } from '../../src/core/memory/dirty-bits.js'
 
 type Range = [first: number, end: number]
 const GPA = 2 ** 33
 const range = (gpa: number, size: number): Range => [(gpa - GPA) / 4096, (gpa - GPA + size) / 4096]
 
-function taken(words: Int32Array, parts: readonly number[] = []): Range[] {
+const taker = new RangeTaker()
+
+function taken(words: Int32Array): Range[] {
   const ranges: Range[] = []
-  const joiner = new RangeJoiner(GPA, (gpa, size) => ranges.push(range(gpa, size)))
-  let from = 0
-  for (const to of [...parts, words.length]) {
-    joiner.take(words, from, to)
-    from = to
-  }
-  joiner.end(words.length * 32)
-  expect(joiner.pages).toBe(ranges.reduce((sum, [first, end]) => sum + end - first, 0))
+  const pages = taker.take(words, GPA, (gpa, size) => ranges.push(range(gpa, size)))
+  expect(pages).toBe(ranges.reduce((sum, [first, end]) => sum + end - first, 0))
   return ranges
 }
 
@@ -35,67 +31,92 @@ function oneByOne(words: Int32Array): Range[] {
 const word = fc.oneof(
   { weight: 3, arbitrary: fc.constant(0) },
   { weight: 2, arbitrary: fc.constant(-1) },
+  // 16 ranges a word: with 64 words and more of them, not all fit into the memory for ranges.
+  { weight: 2, arbitrary: fc.constant(0x5555_5555) },
   fc.integer(),
   fc.integer({ min: 0, max: 31 }).map((bit) => 1 << bit),
   fc.integer({ min: 0, max: 31 }).map((bit) => -1 << bit),
 )
-const words = fc.array(word, { maxLength: 40 }).map((values) => Int32Array.from(values))
+
+function bitmap(values: readonly number[]): Int32Array {
+  const words = bitmapOf(values.length * 32)
+  words.set(values)
+  return words
+}
+
+const bitmaps = fc
+  .tuple(fc.array(word, { maxLength: 20 }), fc.integer({ min: 1, max: 20 }))
+  .map(([values, times]) => bitmap(new Array<number[]>(times).fill(values).flat()))
 
 describe('ranges of a bitmap', () => {
   test('are those of its bits, and the bitmap is zeros afterwards', () => {
     fc.assert(
-      fc.property(words, (bitmap) => {
-        const expected = oneByOne(bitmap)
-        expect(taken(bitmap)).toEqual(expected)
-        expect(bitmap.every((word) => word === 0)).toBe(true)
+      fc.property(bitmaps, (words) => {
+        const expected = oneByOne(words)
+        expect(taken(words)).toEqual(expected)
+        expect(words.every((word) => word === 0)).toBe(true)
       }),
-      { seed: 1, numRuns: 2000 },
+      { seed: 1, numRuns: 1000 },
     )
   })
 
-  test('do not depend on the parts in which it is read', () => {
-    fc.assert(
-      fc.property(words, fc.array(fc.nat(40), { maxLength: 5 }), (bitmap, cuts) => {
-        const parts = cuts.map((cut) => Math.min(cut, bitmap.length)).sort((a, b) => a - b)
-        expect(taken(bitmap.slice(), parts)).toEqual(taken(bitmap))
-      }),
-      { seed: 2, numRuns: 500 },
-    )
+  test('may be more than are taken at a time', () => {
+    const words = bitmap(new Array(200).fill(0x5555_5555))
+    const expected = oneByOne(words)
+    expect(expected).toHaveLength(3200)
+    expect(taken(words)).toEqual(expected)
   })
 
   test('that were not handed out, because the one before threw, stay', () => {
     fc.assert(
-      fc.property(words, fc.nat(20), (bitmap, fatal) => {
-        const expected = oneByOne(bitmap)
+      fc.property(bitmaps, fc.nat(2000), (words, fatal) => {
+        const expected = oneByOne(words)
         const ranges: Range[] = []
-        const joiner = new RangeJoiner(GPA, (gpa, size) => {
-          ranges.push(range(gpa, size))
-          if (ranges.length === fatal + 1) throw new Error('stop')
-        })
-        try {
-          joiner.take(bitmap, 0, bitmap.length)
-          joiner.end(bitmap.length * 32)
-        } catch {}
-        expect([...ranges, ...oneByOne(bitmap)]).toEqual(expected)
+        const take = () =>
+          taker.take(words, GPA, (gpa, size) => {
+            ranges.push(range(gpa, size))
+            if (ranges.length === fatal + 1) throw new Error('stop')
+          })
+        if (fatal < expected.length) expect(take).toThrow('stop')
+        else take()
+        expect([...ranges, ...oneByOne(words)]).toEqual(expected)
       }),
       { seed: 3, numRuns: 1000 },
     )
+  })
+
+  test('keep what is set behind them meanwhile, and find what is set before them', () => {
+    const words = bitmapOf(256)
+    for (const page of [10, 100]) setBit(words, page)
+    const ranges: Range[] = []
+    taker.take(words, GPA, (gpa, size) => {
+      ranges.push(range(gpa, size))
+      setBit(words, 5)
+    })
+    expect(ranges).toEqual([
+      [10, 11],
+      [100, 101],
+    ])
+    expect(taken(words)).toEqual([[5, 6]])
   })
 })
 
 test('a bit anywhere in a long bitmap is found', () => {
   for (const page of [0, 32767, 32768, 65536, 100_000]) {
-    const bitmap = new Int32Array(4000)
-    expect(isZero(bitmap, 0, 4000)).toBe(true)
-    setBit(bitmap, page)
-    expect(isZero(bitmap, 0, 4000)).toBe(false)
-    expect(isZero(bitmap, (page >>> 5) + 1, 4000)).toBe(true)
-    expect(taken(bitmap)).toEqual([[page, page + 1]])
+    const words = bitmapOf(128_000)
+    const bytes = new Uint8Array(words.buffer)
+    expect(isZero(bytes)).toBe(true)
+    setBit(words, page)
+    expect(isZero(bytes)).toBe(false)
+    expect(isZero(bytes.subarray((page >>> 3) + 1))).toBe(true)
+    expect(taken(words)).toEqual([[page, page + 1]])
   }
 })
 
-test('a bit set is the page it stands for', () => {
-  const bitmap = new Int32Array(4)
-  for (const page of [0, 31, 32, 95, 127]) setBit(bitmap, page)
-  expect(taken(bitmap).flat()).toEqual([0, 1, 31, 33, 95, 96, 127, 128])
+test('the first pages are those, whatever was set before', () => {
+  for (const pages of [1, 31, 32, 33, 64, 100]) {
+    const words = bitmapOf(128).fill(-1)
+    setFirst(words, pages)
+    expect(taken(words)).toEqual([[0, pages]])
+  }
 })

@@ -1,110 +1,88 @@
-// Bitmaps of dirty pages: joining their bits to ranges. Most words are all zeros or all ones.
+// Bitmaps of dirty pages, and the ranges that their bits make up.
+
+import { binding } from '../../binding.js'
 
 const PAGE = 4096
-/** What is compared with zeros at once. */
-const BLOCK = 1024
-const ZEROS = Buffer.alloc(BLOCK * 4)
+/** Ranges that are taken from a bitmap at a time. */
+const RANGES = 1024
+const ZEROS = Buffer.alloc(4096)
 
 /** Called with each range of pages, in bytes. */
 export type EachRange = (gpa: number, size: number) => void
+
+/** Bytes of a bitmap of so many pages: whole words of 64 bits, as the kernel counts them. */
+export const bitmapSize = (pages: number) => Math.ceil(pages / 64) * 8
+
+/** Such a bitmap. */
+export const bitmapOf = (pages: number) =>
+  // Not in the heap of JavaScript, where nothing promises the alignment that 64-bit words need.
+  new Int32Array(new ArrayBuffer(bitmapSize(pages)))
+
+/** Whether all bytes of a part of a bitmap are 0. */
+export function isZero(part: Uint8Array): boolean {
+  for (let at = 0; at < part.length; at += ZEROS.length) {
+    const length = Math.min(ZEROS.length, part.length - at)
+    if (ZEROS.compare(part, at, at + length, 0, length) !== 0) return false
+  }
+  return true
+}
 
 /** Sets a page's bit. */
 export function setBit(words: Int32Array, page: number): void {
   words[page >>> 5]! |= 1 << (page & 31)
 }
 
-/** How many zeros are below the lowest bit of a word that has one. */
-const trailingZeros = (word: number) => 31 - Math.clz32(word & -word)
-
-/** Whether no bit of the words from `from` up to `to` is set. */
-export function isZero(words: Int32Array, from: number, to: number): boolean {
-  for (let at = from; at < to; at += BLOCK) {
-    const length = (Math.min(at + BLOCK, to) - at) * 4
-    const block = new Uint8Array(words.buffer, words.byteOffset + at * 4, length)
-    if (ZEROS.compare(block, 0, length, 0, length) !== 0) return false
-  }
-  return true
+/** Sets the bits of the first so many pages, and no others. */
+export function setFirst(words: Int32Array, pages: number): void {
+  words.fill(0)
+  words.fill(-1, 0, pages >>> 5)
+  for (let page = pages - (pages % 32); page < pages; page++) setBit(words, page)
 }
 
-/** Turns bitmaps into ranges, one part of a bitmap after the other: a range may go on in the next. */
-export class RangeJoiner {
-  /** Pages in the ranges so far. */
-  pages = 0
-  readonly #gpa: number
-  readonly #each: EachRange
-  #open = -1
-
-  /** @param gpa The address of the bitmap's first page. */
-  constructor(gpa: number, each: EachRange) {
-    this.#gpa = gpa
-    this.#each = each
-  }
+/** Hands out the ranges of bitmaps. */
+export class RangeTaker {
+  readonly #ranges = new Uint32Array(new ArrayBuffer(RANGES * 8))
 
   /**
-   * Hands out the ranges of the words from `from` up to `to`, and clears each before it does. One that
-   * reaches the end waits for more, or for {@link end}.
+   * Calls `each` with the ranges of a bitmap whose first page is at `gpa`, upwards, and clears their
+   * bits before. When it throws, the bits of what it was not called for are set again. Not to be
+   * called by `each`.
+   *
+   * @returns How many pages they have.
    */
-  take(words: Int32Array, from: number, to: number): void {
-    for (let at = from; at < to; at += BLOCK) {
-      const end = Math.min(at + BLOCK, to)
-      if (this.#open >= 0 || !isZero(words, at, end)) this.#block(words, at, end)
-    }
-  }
-
-  #block(words: Int32Array, from: number, to: number): void {
-    for (let i = from; i < to; i++) {
-      const word = words[i]!
-      if (word === 0) {
-        if (this.#open >= 0) this.end(i * 32)
-      } else if (word === -1) {
-        words[i] = 0
-        if (this.#open < 0) this.#open = i * 32
-      } else {
-        this.#mixed(words, i)
-      }
-    }
-  }
-
-  /** Hands out the range that is still open; `page` is behind the last. */
-  end(page: number): void {
-    const first = this.#open
-    if (first < 0) return
-    this.#open = -1
-    this.pages += page - first
-    this.#each(this.#gpa + first * PAGE, (page - first) * PAGE)
-  }
-
-  #mixed(words: Int32Array, at: number): void {
-    const gpa = this.#gpa + at * 32 * PAGE
-    const each = this.#each
-    let rest = words[at]!
+  take(words: Int32Array, gpa: number, each: EachRange): number {
+    const ranges = this.#ranges
     let pages = 0
-    words[at] = 0
-    try {
-      if (this.#open >= 0) {
-        const ones = trailingZeros(~rest)
-        rest &= -1 << ones
-        this.end(at * 32 + ones)
-      }
-      while (rest !== 0) {
-        const lowest = rest & -rest
-        const first = 31 - Math.clz32(lowest)
-        // The sum carries through the lowest run of ones, and out of a word that ends with it.
-        const others = rest & (rest + lowest)
-        const run = rest ^ others
-        rest = others
-        if (run < 0) {
-          this.#open = at * 32 + first
-          break
-        }
-        const count = 32 - Math.clz32(run) - first
-        pages += count
-        each(gpa + first * PAGE, count * PAGE)
-      }
-    } catch (error) {
-      words[at]! |= rest
-      throw error
+    for (let page = 0; ; ) {
+      const count = binding().takePageRanges(words, page, ranges)
+      pages += handOut(ranges, count, words, gpa, each)
+      if (count < RANGES) return pages
+      page = ranges[RANGES * 2 - 2]! + ranges[RANGES * 2 - 1]!
     }
-    this.pages += pages
   }
+}
+
+function handOut(
+  ranges: Uint32Array,
+  count: number,
+  words: Int32Array,
+  gpa: number,
+  each: EachRange,
+): number {
+  let pages = 0
+  let i = 0
+  try {
+    while (i < count * 2) {
+      const first = ranges[i]!
+      const length = ranges[i + 1]!
+      i += 2
+      pages += length
+      each(gpa + first * PAGE, length * PAGE)
+    }
+  } finally {
+    for (; i < count * 2; i += 2) {
+      for (let page = 0; page < ranges[i + 1]!; page++) setBit(words, ranges[i]! + page)
+    }
+  }
+  return pages
 }

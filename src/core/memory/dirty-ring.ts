@@ -12,7 +12,6 @@ import { closedError, KvmError, kvmError } from '../errors.js'
 import { callback } from '../validate.js'
 import { Vcpu } from '../vcpu.js'
 import { type DirtyRings, dirtyRingsOf } from '../vm/vm-file.js'
-import { setBit } from './dirty-bits.js'
 
 const rings = new WeakMap<Vcpu, DirtyRing>()
 /** An entry in 32-bit words: flags, slot, page (low, high). */
@@ -32,7 +31,6 @@ const SURELY_USED = 128
 export class DirtyRing {
   /** The vCPU that fills it. */
   readonly vcpu: Vcpu
-  // Signed, so that none of them is a floating-point number to the compiler.
   readonly #words: Int32Array
   readonly #entries: number
   readonly #vm: DirtyRings
@@ -112,59 +110,20 @@ export class DirtyRing {
   }
 
   /**
-   * @internal The same without a call for each: sets the bits of the pages in the bitmaps that `wordsOf`
-   * gives for slots.
+   * @internal The same without a call for each: sets the bits of the pages in the bitmaps of `slots`,
+   * and ones in `seen` for the slots that turned up.
    */
-  collectInto(wordsOf: (slot: number) => Int32Array | undefined): number {
+  collectInto(slots: Uint32Array, bitmaps: readonly Int32Array[], seen: Uint8Array): number {
     if (this.vcpu.closed) throw closedError({ vcpuId: this.vcpu.id })
     this.#noteReset()
     let count = 0
     do {
-      count += this.#takeBits(wordsOf)
+      const room = this.#entries - this.#sinceReset
+      const taken = binding().takeDirtyEntries(this.#words, this.#next, room, slots, bitmaps, seen)
+      this.#next = (this.#next + taken) % this.#entries
+      this.#noteTaken(taken)
+      count += taken
     } while (this.#overflows > 0 && this.#sinceReset < this.#entries && this.#skipStale())
-    return count
-  }
-
-  /** The loop of {@link collectInto}: a few nanoseconds for an entry. */
-  #takeBits(wordsOf: (slot: number) => Int32Array | undefined): number {
-    const words = this.#words
-    const count = this.#countDirty()
-    let at = this.#next * ENTRY
-    let slot = -1
-    let bits: Int32Array | undefined
-    for (let i = 0; i < count; i++) {
-      if (words[at + 1] !== slot) {
-        slot = words[at + 1]!
-        bits = wordsOf(slot >>> 0)
-      }
-      // A page beyond the bitmap, where setting a bit does nothing, is one of a slot that had this
-      // number before.
-      if (bits !== undefined && words[at + 3] === 0) setBit(bits, words[at + 2]!)
-      // ORDER: x86 keeps a store behind the loads before it, and the kernel looks at the flags in the
-      // ioctl that follows.
-      words[at] = KVM_DIRTY_GFN_F_RESET
-      at += ENTRY
-      if (at === words.length) at = 0
-    }
-    this.#next = at / ENTRY
-    this.#noteTaken(count)
-    return count
-  }
-
-  /** How many entries there are to take. */
-  #countDirty(): number {
-    const words = this.#words
-    const room = this.#entries - this.#sinceReset
-    let at = this.#next * ENTRY
-    let count = 0
-    while (count < room && words[at] === KVM_DIRTY_GFN_F_DIRTY) {
-      at += ENTRY
-      if (at === words.length) at = 0
-      count++
-    }
-    // ORDER: the kernel writes an entry before its flag. x86 keeps loads in order, and the compiler
-    // moves none of what is in the entries before this call, which costs too much for each of them.
-    Atomics.load(words, this.#next * ENTRY)
     return count
   }
 

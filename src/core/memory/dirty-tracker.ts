@@ -15,7 +15,7 @@ import { callback, integer, invalidArgType, list, object, outOfRange, uint32 } f
 import { Vcpu } from '../vcpu.js'
 import { dirtyRingsOf } from '../vm/vm-file.js'
 import type { Vm } from '../vm.js'
-import { type EachRange, isZero, RangeJoiner, setBit } from './dirty-bits.js'
+import { bitmapOf, bitmapSize, type EachRange, isZero, RangeTaker, setFirst } from './dirty-bits.js'
 import { DirtyRing } from './dirty-ring.js'
 import type { MemorySlot } from './memory-slots.js'
 
@@ -81,7 +81,7 @@ export class DirtyTracker implements Disposable {
   readonly #tracked = new Map<number, Tracked>()
   readonly #rings: DirtyRing[] = []
   readonly #registration: Registration | undefined
-  readonly #wordsOf = (slot: number): Int32Array | undefined => this.#pendingWords(slot)
+  readonly #taker = new RangeTaker()
   #overflows = 0
   /** Whether a ring went with its vCPU. */
   #lost = false
@@ -160,7 +160,7 @@ export class DirtyTracker implements Disposable {
     }
     this.#vm.setSlotFlags(slot, (found.flags | KVM_MEM_LOG_DIRTY_PAGES) >>> 0)
     const logged = (found.flags & KVM_MEM_LOG_DIRTY_PAGES) !== 0
-    this.#tracked.set(slot, { slot, logged, words: bitmapOf(found.size), pending: false })
+    this.#tracked.set(slot, { slot, logged, words: bitmapOf(found.size / PAGE), pending: false })
   }
 
   /**
@@ -248,13 +248,20 @@ export class DirtyTracker implements Disposable {
 
   /** @returns How many entries there were. */
   #harvest(): number {
+    const tracked = [...this.#tracked.values()]
+    const slots = Uint32Array.from(tracked, ({ slot }) => slot)
+    const bitmaps = tracked.map(({ words }) => words)
+    const seen = new Uint8Array(tracked.length)
     let count = 0
     let overflows = 0
     for (const ring of [...this.#rings]) {
       if (ring.vcpu.closed) this.#loseRing(ring)
-      else count += ring.collectInto(this.#wordsOf)
+      else count += ring.collectInto(slots, bitmaps, seen)
       overflows += ring.overflows
     }
+    tracked.forEach((each, i) => {
+      if (seen[i] === 1) each.pending = true
+    })
     if (count > 0 || overflows > 0) this.#vm.resetDirtyRings()
     return count
   }
@@ -262,12 +269,6 @@ export class DirtyTracker implements Disposable {
   #loseRing(ring: DirtyRing): void {
     this.#rings.splice(this.#rings.indexOf(ring), 1)
     this.#lost = true
-  }
-
-  #pendingWords(slot: number): Int32Array | undefined {
-    const tracked = this.#tracked.get(slot)
-    if (tracked !== undefined) tracked.pending = true
-    return tracked?.words
   }
 
   /** Pages whose entries were lost are not protected any more: only all of them can be, at once. */
@@ -281,7 +282,7 @@ export class DirtyTracker implements Disposable {
       if (slot === undefined) continue
       this.#vm.setSlotFlags(slot.slot, slot.flags & ~KVM_MEM_LOG_DIRTY_PAGES)
       this.#vm.setSlotFlags(slot.slot, slot.flags)
-      fillAll(tracked.words, slot.size / PAGE)
+      setFirst(tracked.words, slot.size / PAGE)
       tracked.pending = true
     }
     return true
@@ -294,22 +295,19 @@ export class DirtyTracker implements Disposable {
       this.#tracked.delete(tracked.slot)
       return 0
     }
-    const { gpa, size } = slot
-    if (tracked.words.length !== wordsOf(size)) tracked.words = bitmapOf(size)
+    const pages = slot.size / PAGE
+    if (tracked.words.byteLength !== bitmapSize(pages)) tracked.words = bitmapOf(pages)
     if (this.method !== 'ring') this.#readLog(tracked)
     if (!tracked.pending) return 0
-    const joiner = new RangeJoiner(gpa, each)
+    if (this.method === 'manual') this.#clearInParts(tracked, pages)
     // ORDER: before `each`, which may make room in a ring and so find more.
     tracked.pending = false
     try {
-      if (this.method === 'manual') this.#handInParts(tracked, joiner, size / PAGE)
-      else joiner.take(tracked.words, 0, tracked.words.length)
-      joiner.end(size / PAGE)
+      return this.#taker.take(tracked.words, slot.gpa, each)
     } catch (error) {
       tracked.pending = true
       throw error
     }
-    return joiner.pages
   }
 
   #readLog(tracked: Tracked): void {
@@ -323,24 +321,12 @@ export class DirtyTracker implements Disposable {
     tracked.pending = true
   }
 
-  #handInParts({ slot, words }: Tracked, joiner: RangeJoiner, pages: number): void {
+  #clearInParts({ slot, words }: Tracked, pages: number): void {
     const step = this.#pagesAtOnce
     for (let firstPage = 0; firstPage < pages; firstPage += step) {
       const pageCount = Math.min(step, pages - firstPage)
-      const from = firstPage / 32
-      const to = Math.ceil((firstPage + pageCount) / 32)
-      if (isZero(words, from, to)) {
-        joiner.end(firstPage)
-        continue
-      }
-      const bitmap = new Uint8Array(words.buffer, from * 4, (to - from) * 4)
-      try {
-        this.#vm.clearDirtyLog({ slot, firstPage, pageCount, bitmap })
-      } catch (error) {
-        joiner.end(firstPage)
-        throw error
-      }
-      joiner.take(words, from, to)
+      const bitmap = new Uint8Array(words.buffer, firstPage / 8, bitmapSize(pageCount))
+      if (!isZero(bitmap)) this.#vm.clearDirtyLog({ slot, firstPage, pageCount, bitmap })
     }
   }
 }
@@ -360,14 +346,4 @@ function wrongMethod(method: DirtyMethod, ringSize: number): KvmError {
 function trackable(slots: readonly MemorySlot[]): number[] {
   const not = KVM_MEM_READONLY | KVM_MEM_GUEST_MEMFD
   return slots.filter(({ flags }) => (flags & not) === 0).map(({ slot }) => slot)
-}
-
-/** Whole words of 64 bits, as the kernel counts them. */
-const wordsOf = (size: number) => Math.ceil(size / PAGE / 64) * 2
-const bitmapOf = (size: number) => new Int32Array(wordsOf(size))
-
-function fillAll(words: Int32Array, pages: number): void {
-  words.fill(0)
-  words.fill(-1, 0, pages >>> 5)
-  for (let page = pages - (pages % 32); page < pages; page++) setBit(words, page)
 }
