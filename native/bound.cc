@@ -68,20 +68,23 @@ Result call(napi_env env, File& file, const Request& request, napi_value argumen
   return checked_ioctl(file.fd(), request.number, arg);
 }
 
+Result call_by_number(napi_env env, File& file, uint32_t given, napi_value argument) {
+  const Request* request = find_request(given, scope_of(file));
+  if (request == nullptr || (request->flags & (kHasPointers | kReturnsFd)) ||
+      request->number == kRun) {
+    return kUnknownRequest;
+  }
+  return call(env, file, *request, argument);
+}
+
 napi_value bound_ioctl(napi_env env, napi_callback_info info) {
   size_t argc = 2;
   napi_value argv[2];
   void* data = nullptr;
   napi_get_cb_info(env, info, &argc, argv, nullptr, &data);
-  File& file = *static_cast<File*>(data);
-  uint32_t number_given = 0;
-  napi_get_value_uint32(env, argv[0], &number_given);
-  const Request* request = find_request(number_given, scope_of(file));
-  if (request == nullptr || (request->flags & (kHasPointers | kReturnsFd)) ||
-      request->number == kRun) {
-    return number(env, kUnknownRequest);
-  }
-  return number(env, call(env, file, *request, argv[1]));
+  uint32_t request = 0;
+  napi_get_value_uint32(env, argv[0], &request);
+  return number(env, call_by_number(env, *static_cast<File*>(data), request, argv[1]));
 }
 
 // Returns nothing for an exit (its fields are in the page), else why there is none.
@@ -93,6 +96,19 @@ napi_value bound_run(napi_env env, napi_callback_info info) {
   Vcpu* vcpu = environment.vcpus->at(*environment.chosen);
   Result result = vcpu == nullptr ? kClosed : vcpu->run(environment.tid);
   return result == 0 ? nullptr : number(env, result);
+}
+
+// The same for the vCPU chosen, with an argument.
+napi_value bound_issue_with(napi_env env, napi_callback_info info) {
+  size_t argc = 1;
+  napi_value argument;
+  void* data = nullptr;
+  napi_get_cb_info(env, info, &argc, &argument, nullptr, &data);
+  const auto& environment = *static_cast<Environment*>(data);
+  // SAFETY: as in bound_run.
+  Vcpu* vcpu = environment.vcpus->at(environment.chosen[0]);
+  if (vcpu == nullptr) return number(env, kClosed);
+  return number(env, call_by_number(env, *vcpu, environment.chosen[1], argument));
 }
 
 Result call(Vcpu& vcpu, uint32_t request, unsigned long argument) {
@@ -147,7 +163,10 @@ napi_value bound_issue_vm(napi_env env, napi_callback_info info) {
 napi_value bound_kick(napi_env env, napi_callback_info info) {
   void* data = nullptr;
   napi_get_cb_info(env, info, nullptr, nullptr, nullptr, &data);
-  static_cast<Vcpu*>(data)->request(Vcpu::kKick);
+  const auto& environment = *static_cast<Environment*>(data);
+  // SAFETY: as in bound_run.
+  Vcpu* vcpu = environment.vcpus->at(environment.chosen[0]);
+  if (vcpu != nullptr) vcpu->request(Vcpu::kKick);
   return nullptr;
 }
 
@@ -222,13 +241,20 @@ void add_environment_functions(Napi::Env env, Napi::Object exports) {
   add("run", bound_run);
   add("issue", bound_issue);
   add("issueVm", bound_issue_vm);
+  add("issueWith", bound_issue_with);
+  add("kick", bound_kick);
 }
 
 void add_bound_functions(Napi::Env env, Napi::Object holder, Object* object) {
+  Environment& environment = *env_data(env);
   switch (object->kind()) {
-    case Kind::kSystem:
-    case Kind::kVm:
     case Kind::kVcpu:
+      add_slot(env, holder, environment.vcpus, object);
+      return;
+    case Kind::kVm:
+      add_slot(env, holder, environment.vms, object);
+      break;
+    case Kind::kSystem:
     case Kind::kDevice:
       break;
     case Kind::kFile:
@@ -238,11 +264,6 @@ void add_bound_functions(Napi::Env env, Napi::Object holder, Object* object) {
       return;
   }
   bind(env, holder, "ioctl", bound_ioctl, object);
-  Environment& environment = *env_data(env);
-  if (object->kind() == Kind::kVm) add_slot(env, holder, environment.vms, object);
-  if (object->kind() != Kind::kVcpu) return;
-  bind(env, holder, "kick", bound_kick, object);
-  add_slot(env, holder, environment.vcpus, object);
 }
 
 }  // namespace node_kvm

@@ -8,12 +8,13 @@
 
 namespace node_kvm {
 
-// run(), issue() and issueVm(): the vCPU or VM whose `slot`, and the request whose number,
-// JavaScript has put into the environment's `chosen`.
+// run(), issue(), issueWith(argument), kick() and issueVm(): for the vCPU or VM whose `slot`, and
+// the request whose number, JavaScript has put into the environment's `chosen`.
 void add_environment_functions(Napi::Env env, Napi::Object exports);
 
-// ioctl(request, argument?) on every file of KVM; kick() on a vCPU, and its `slot`; signal(count)
-// on files that are not KVM's, for eventfds.
+// The `slot` of vCPUs and VMs; ioctl(request, argument?) on every file of KVM but vCPUs, of which
+// there are many, and functions take their time to make; signal(count) on files that are not KVM's,
+// for eventfds.
 void add_bound_functions(Napi::Env env, Napi::Object holder, Object* object);
 
 }  // namespace node_kvm

@@ -33,13 +33,18 @@ export interface Handle {
   readonly __native: never
 }
 
-/** A handle on a kernel file. Results below zero are -errno or one of the refusals above. */
+/** A handle on a kernel file. */
 export interface FileHandle extends Handle {
+  readonly __file: never
+}
+
+/** One with a function of its own. Results below zero are -errno or one of the refusals above. */
+export interface BoundHandle extends FileHandle {
   /** Without a buffer, a request that takes a struct uses the scratch memory. */
   ioctl(request: number, argument?: number | ArrayBuffer): number
 }
 
-export interface VmHandle extends FileHandle {
+export interface VmHandle extends BoundHandle {
   /** Names this VM in `chosen`. */
   readonly slot: number
 }
@@ -47,7 +52,6 @@ export interface VmHandle extends FileHandle {
 export interface VcpuHandle extends FileHandle {
   /** Names this vCPU in `chosen`. */
   readonly slot: number
-  kick(): void
 }
 
 /** A handle on a file that is not one of KVM's. */
@@ -244,7 +248,7 @@ interface NetNative {
 
 interface Native extends MemoryNative, UserfaultNative, VirtqueueNative, BlockNative, NetNative {
   readonly scratch: ArrayBuffer
-  openSystem(path: string): FileHandle | number
+  openSystem(path: string): BoundHandle | number
   createVm(system: FileHandle, type: number): VmHandle | number
   createVcpu(vm: FileHandle, vcpuId: number): VcpuHandle | number
   regionBuffer(region: Handle, offset: number, length: number, shared: 0 | 1): ArrayBuffer
@@ -260,6 +264,10 @@ interface Native extends MemoryNative, UserfaultNative, VirtqueueNative, BlockNa
   readonly issue: () => number | undefined
   /** The same of a VM. */
   readonly issueVm: () => number | undefined
+  /** {@link BoundHandle.ioctl} of the vCPU and the request chosen. */
+  readonly issueWith: (argument?: number | ArrayBuffer) => number
+  /** Ends the run of the vCPU chosen. */
+  readonly kick: () => void
   setUserMemoryRegion(
     vm: FileHandle,
     slot: number,
@@ -331,7 +339,7 @@ interface Native extends MemoryNative, UserfaultNative, VirtqueueNative, BlockNa
     firmware: Handle | null,
   ): number
   enableCapFile(file: FileHandle, capability: number, argument: Handle): number
-  createDevice(vm: FileHandle, type: number, flags: number): FileHandle | number
+  createDevice(vm: FileHandle, type: number, flags: number): BoundHandle | number
   getDeviceAttr(file: FileHandle, group: number, attr: number, value: Uint8Array): number
   setDeviceAttr(file: FileHandle, group: number, attr: number, value: Uint8Array | Handle): number
   openFile(path: string, writable: 0 | 1): PlainFileHandle | number

@@ -1,6 +1,6 @@
 // Attributes of files: numbers in the kernel's groups. Shared by all files that have them.
 
-import type { Binding, FileHandle, Handle } from '../binding.js'
+import type { Binding, BoundHandle, Handle } from '../binding.js'
 import { encodeKvmDeviceAttr, KVM_HAS_DEVICE_ATTR } from '../uapi/index.js'
 import { check, type KvmErrorDetails } from './errors.js'
 import { integer, outOfRange, uint32 } from './validate.js'
@@ -10,9 +10,9 @@ const ENXIO = -6
 /** What the files that have attributes share. */
 export class DeviceAttributes {
   readonly #native: Binding
-  readonly #file: FileHandle
+  readonly #file: BoundHandle
 
-  constructor(native: Binding, file: FileHandle) {
+  constructor(native: Binding, file: BoundHandle) {
     this.#native = native
     this.#file = file
   }

@@ -1,6 +1,6 @@
 // Devices that live in the kernel, made by KVM_CREATE_DEVICE.
 
-import type { Binding, FileHandle } from '../binding.js'
+import type { Binding, BoundHandle } from '../binding.js'
 import { attributeSize, DeviceAttributes, MAX_ATTRIBUTE_SIZE } from './device-attributes.js'
 import { KvmFile } from './file.js'
 import { PlainFile } from './plain-file.js'
@@ -21,7 +21,7 @@ export class Device extends KvmFile {
   readonly #attributes: DeviceAttributes
 
   /** @internal */
-  constructor(native: Binding, handle: FileHandle, vm: Vm, type: number) {
+  constructor(native: Binding, handle: BoundHandle, vm: Vm, type: number) {
     super(native, handle)
     this.vm = vm
     this.type = type

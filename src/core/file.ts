@@ -1,6 +1,6 @@
 // What all kernel files have in common: closing, and ioctls by number.
 
-import type { Binding, FileHandle } from '../binding.js'
+import type { Binding, BoundHandle, FileHandle } from '../binding.js'
 import type { StructView } from '../uapi/index.js'
 import { withDraft } from './draft.js'
 import { check, type KvmErrorDetails } from './errors.js'
@@ -70,8 +70,13 @@ export abstract class KvmFile implements Disposable {
     argument?: number | ArrayBuffer,
     details?: KvmErrorDetails,
   ): number {
-    const result = this.handle.ioctl(request, argument)
+    const result = this.ioctl(request, argument)
     return result < 0 ? check(result, name, details) : result
+  }
+
+  /** @internal The same, but for the error; vCPUs have their own way. */
+  protected ioctl(request: number, argument?: number | ArrayBuffer): number {
+    return (this.handle as BoundHandle).ioctl(request, argument)
   }
 
   /** @internal Issues a request whose struct `encode` makes from objects of the user's. */

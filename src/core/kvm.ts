@@ -1,6 +1,6 @@
 // The /dev/kvm file: what the host can do, and the way to VMs.
 
-import { type Binding, binding, type FileHandle } from '../binding.js'
+import { type Binding, type BoundHandle, binding } from '../binding.js'
 import {
   decodeKvmCpuidEntry2,
   decodeKvmMsrEntry,
@@ -48,14 +48,14 @@ export class Kvm extends KvmFile {
   readonly #capabilities: FileCapabilities
   readonly #attributes: DeviceAttributes
 
-  private constructor(native: Binding, handle: FileHandle) {
+  private constructor(native: Binding, handle: BoundHandle) {
     super(native, handle)
     this.#capabilities = new FileCapabilities((capability) => this.checkExtension(capability))
     this.#attributes = new DeviceAttributes(native, handle)
   }
 
   /** @internal */
-  static adopt(native: Binding, handle: FileHandle): Kvm {
+  static adopt(native: Binding, handle: BoundHandle): Kvm {
     return new Kvm(native, handle)
   }
 
@@ -84,7 +84,7 @@ export class Kvm extends KvmFile {
   }
 
   #checkVersion(path: string): void {
-    const version = this.handle.ioctl(KVM_GET_API_VERSION)
+    const version = this.ioctl(KVM_GET_API_VERSION)
     if (version === API_VERSION) return
     if (version >= 0) {
       throw unavailable(`it speaks version ${version} of the KVM API, not ${API_VERSION}`, path)

@@ -197,7 +197,8 @@ export class Vcpu extends VcpuThreads {
    * next run ends that way at once. Never blocks, harmless on a closed vCPU.
    */
   kick(): void {
-    this.#handle.kick()
+    this.#chosen[0] = this.#slot
+    this.native.kick()
   }
 
   /**

@@ -1,6 +1,13 @@
 // A VM: the top of a chain of classes, one topic a file.
 
-import { type Binding, binding, KIND_SYSTEM, KIND_VM, type VmHandle } from '../binding.js'
+import {
+  type Binding,
+  type BoundHandle,
+  binding,
+  KIND_SYSTEM,
+  KIND_VM,
+  type VmHandle,
+} from '../binding.js'
 import { closedError, kvmError } from './errors.js'
 import { Kvm } from './kvm.js'
 import { findObject, type SharedVm } from './shared.js'
@@ -44,7 +51,10 @@ export class Vm extends VmExits {
   static open(shared: SharedVm): Vm {
     const { kvmId, vmId } = object(shared, 'shared')
     const native = binding()
-    const kvm = Kvm.adopt(native, findObject(native, kvmId, KIND_SYSTEM, 'shared.kvmId'))
+    const kvm = Kvm.adopt(
+      native,
+      findObject(native, kvmId, KIND_SYSTEM, 'shared.kvmId') as BoundHandle,
+    )
     return new Vm(native, findObject(native, vmId, KIND_VM, 'shared.vmId') as VmHandle, kvm)
   }
 

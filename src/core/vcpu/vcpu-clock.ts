@@ -41,7 +41,7 @@ export abstract class VcpuClock extends VcpuApic {
    */
   setTscKhz(tscKhz: number): void {
     const value = integer(tscKhz, 'tscKhz', 0, 0xffff_ffff)
-    const result = this.handle.ioctl(KVM_SET_TSC_KHZ, value)
+    const result = this.ioctl(KVM_SET_TSC_KHZ, value)
     if (result >= 0) return
     const scales = offered(this, KVM_CAP_TSC_CONTROL) > 0
     const details = { ioctl: 'KVM_SET_TSC_KHZ', vcpuId: this.id }
@@ -71,7 +71,7 @@ export abstract class VcpuClock extends VcpuApic {
     const name = { group: uint32(group, 'group'), attr: BigInt(integer(attr, 'attr')) }
     this.capabilities.require(KVM_CAP_VCPU_ATTRIBUTES)
     encodeKvmDeviceAttr(this.native.view, 0, { ...name, flags: 0, addr: 0n })
-    const result = this.handle.ioctl(KVM_HAS_DEVICE_ATTR)
+    const result = this.ioctl(KVM_HAS_DEVICE_ATTR)
     if (result === ENXIO) return false
     check(result, 'KVM_HAS_DEVICE_ATTR', { vcpuId: this.id })
     return true

@@ -22,6 +22,7 @@ export abstract class VcpuFile extends KvmFile {
   readonly #chosen: Uint32Array
   readonly #slot: number
   readonly #issue: () => number | undefined
+  readonly #issueWith: (argument?: number | ArrayBuffer) => number
 
   /** @internal */
   protected constructor(native: Binding, handle: VcpuHandle, vm: Vm, id: number) {
@@ -33,6 +34,7 @@ export abstract class VcpuFile extends KvmFile {
     this.#chosen = native.chosen
     this.#slot = handle.slot
     this.#issue = native.issue
+    this.#issueWith = native.issueWith
     this.capabilities = new FileCapabilities((capability) => offered(this, capability))
   }
 
@@ -49,6 +51,13 @@ export abstract class VcpuFile extends KvmFile {
     const result = this.#issue()
     if (result === undefined) return 0
     return result < 0 ? check(result, name, details) : result
+  }
+
+  /** @internal */
+  protected override ioctl(request: number, argument?: number | ArrayBuffer): number {
+    this.#chosen[0] = this.#slot
+    this.#chosen[1] = request
+    return this.#issueWith(argument)
   }
 }
 

@@ -38,7 +38,7 @@ export abstract class VcpuNested extends VcpuDebug {
     for (let size = offered(this, KVM_CAP_NESTED_STATE); ; ) {
       const view = new StructView(Math.max(size, HEADER))
       view.u32[SIZE_WORD] = view.byteLength
-      const result = this.handle.ioctl(KVM_GET_NESTED_STATE, view.buffer as ArrayBuffer)
+      const result = this.ioctl(KVM_GET_NESTED_STATE, view.buffer as ArrayBuffer)
       const actual = view.u32[SIZE_WORD]!
       if (result >= 0) return nestedState(view, actual)
       // KERNEL: E2BIG stores the size that is needed.

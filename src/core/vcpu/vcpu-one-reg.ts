@@ -57,7 +57,7 @@ export abstract class VcpuOneReg extends VcpuExtendedState {
     for (let room = FIRST_GUESS; ; ) {
       const ids = new BigUint64Array(1 + room)
       ids[0] = BigInt(room)
-      const result = this.handle.ioctl(KVM_GET_REG_LIST, ids.buffer)
+      const result = this.ioctl(KVM_GET_REG_LIST, ids.buffer)
       const count = Number(ids[0])
       if (result >= 0) return Array.from(ids.subarray(1, 1 + count))
       // KERNEL: E2BIG leaves the needed count in n; one that is no larger would loop for ever.
