@@ -1,109 +1,53 @@
-// The vCPU's own ioctls, every field decoded, against the bare ioctl in C; and the codecs alone.
+// The vCPU's own ioctls, every field decoded, against the bare ioctl in C; our own cost of those that
+// matter most (bench/api-bare.ts); and the codecs alone.
 
 import { Kvm, type Vcpu } from 'node-kvm'
 import {
   encodeKvmCpuidEntry2,
   encodeKvmMsrEntry,
-  encodeKvmRegs,
   encodeKvmSregs2,
   KVM_GET_CPUID2,
   KVM_GET_MSRS,
-  KVM_GET_REGS,
-  KVM_GET_SREGS2,
   KVM_SET_CPUID2,
   KVM_SET_MSRS,
-  KVM_SET_REGS,
   KVM_SET_SREGS2,
   type KvmCpuidEntry2,
-  StructView,
+  type StructView,
 } from 'node-kvm/uapi'
 import type { Benchmark, Context } from './benchmark.js'
+import { BARE_ADDON, type CGuest } from './build.js'
 import { codecRows } from './codec.js'
 import { createGuest, PORT_LOOP } from './guests.js'
-import { compare } from './harness.js'
 import { keep } from './keep.js'
-import { type Goal, type Report, type Row, row } from './report.js'
+import { bytesOf, type Method, methodRow, registerRows } from './registers.js'
+import type { Goal, Report, Row } from './report.js'
 
 const LEAVES = 100
 const MSRS = 40
 const LIST_HEADER = 8
 
-const REGISTERS: Goal = { extraNs: 150 }
-const SPECIAL: Goal = { extraNs: 500 }
 const LISTS: Goal = { extraNs: 10_000 }
-
-/** One method: how often it is asked is `count`, and `prepared` is what {@link Method.prepare} gave. */
-interface Method<T> {
-  name: string
-  goal?: Goal
-  request: number
-  prepare: (vcpu: Vcpu) => T
-  /** The argument of the bare ioctl. */
-  argument: (prepared: T) => ArrayBuffer
-  ours: (vcpu: Vcpu, prepared: T, count: number) => void
-}
 
 /** Registers, CPUID and MSRs by ioctl, and the codecs. */
 export const benchmark: Benchmark = async (context): Promise<Report> => {
   using kvm = Kvm.open()
-  return { rows: [...methodRows(context, kvm), ...codecRows(context)], allocations: [] }
+  const bare = context.runApart('api-bare', { NODE_KVM_ADDON: BARE_ADDON })
+  const rows = [...bare.rows, ...methodRows(context, kvm), ...codecRows(context)]
+  return { rows, allocations: [] }
 }
 
-function methodRows({ loops, effort }: Context, kvm: Kvm): Row[] {
+function methodRows(context: Context, kvm: Kvm): Row[] {
   const cpuid = leaves(kvm)
   const setCpuid = listOf(cpuid, 40, encodeKvmCpuidEntry2)
   const indices = writableMsrs(kvm)
-  const measure = <T>({ name, goal, request, prepare, argument, ours }: Method<T>): Row => {
-    const sides = () => {
-      const vcpu = createGuest(kvm, PORT_LOOP)
-      const guest = loops.createGuest(PORT_LOOP)
-      vcpu.setCpuid2(cpuid)
-      loops.ioctlLoop(guest, KVM_SET_CPUID2, setCpuid, 1)
-      const prepared = prepare(vcpu)
-      const bytes = argument(prepared)
-      return {
-        c: (count: number) => loops.ioctlLoop(guest, request, bytes, count),
-        ours: (count: number) => ours(vcpu, prepared, count),
-      }
-    }
-    return row(name, name, compare(loops, sides, effort), goal)
+  const measure = <T>(method: Method<T>): Row => methodRow(context, kvm, method, prepareBoth)
+  const prepareBoth = (vcpu: Vcpu, guest: CGuest) => {
+    vcpu.setCpuid2(cpuid)
+    context.loops.ioctlLoop(guest, KVM_SET_CPUID2, setCpuid, 1)
   }
   const getMsrs = (vcpu: Vcpu) => vcpu.getMsrs(indices)
   return [
-    measure({
-      name: 'getRegs',
-      goal: REGISTERS,
-      request: KVM_GET_REGS,
-      prepare: () => undefined,
-      argument: () => new ArrayBuffer(1024),
-      ours: (vcpu, _, count) => {
-        let last: unknown
-        for (let i = 0; i < count; i++) last = vcpu.getRegs()
-        keep(last)
-      },
-    }),
-    measure({
-      name: 'setRegs',
-      goal: REGISTERS,
-      request: KVM_SET_REGS,
-      prepare: (vcpu) => vcpu.getRegs(),
-      argument: (regs) => bytesOf(1024, (view) => encodeKvmRegs(view, 0, regs)),
-      ours: (vcpu, regs, count) => {
-        for (let i = 0; i < count; i++) vcpu.setRegs(regs)
-      },
-    }),
-    measure({
-      name: 'getSregs2',
-      goal: SPECIAL,
-      request: KVM_GET_SREGS2,
-      prepare: () => undefined,
-      argument: () => new ArrayBuffer(1024),
-      ours: (vcpu, _, count) => {
-        let last: unknown
-        for (let i = 0; i < count; i++) last = vcpu.getSregs2()
-        keep(last)
-      },
-    }),
+    ...registerRows(context, kvm, prepareBoth),
     measure({
       name: 'setSregs2',
       request: KVM_SET_SREGS2,
@@ -182,12 +126,6 @@ function leaves(kvm: Kvm): KvmCpuidEntry2[] {
   for (let leaf = 0x4000_1000; table.length < LEAVES; leaf++)
     table.push({ ...last, function: leaf })
   return table
-}
-
-function bytesOf(size: number, put: (view: StructView) => void): ArrayBuffer {
-  const view = new StructView(size)
-  put(view)
-  return view.buffer as ArrayBuffer
 }
 
 /** A count, padding, and the entries: as kvm_cpuid2 and kvm_msrs are. */

@@ -24,6 +24,7 @@ const benchmarks: Record<string, () => Promise<{ benchmark: Benchmark }>> = {
 }
 /** Parts that another benchmark runs in a process of their own. */
 const parts: typeof benchmarks = {
+  'api-bare': () => import('./api-bare.js'),
   'exit-bare': () => import('./exit-bare.js'),
   'table-bare': () => import('./table-bare.js'),
 }

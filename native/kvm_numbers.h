@@ -146,8 +146,11 @@ struct RunPage {
 };
 static_assert(offsetof(RunPage, exit_reason) == 8, "layout of struct kvm_run");
 
-// bench/: how many runs are left, in a part of the page that the kernel does not use.
+// bench/: how many runs are left and whether other requests are replaced too, in a part of the page
+// that the kernel does not use; and the request in their place.
 constexpr size_t kBareRunsLeft = 3840;
+constexpr size_t kBareCalls = 3844;
+constexpr unsigned long kBareRequest = 0xff80;
 
 // What follows at kExitFields, by the reason.
 constexpr size_t kExitFields = 32;

@@ -143,7 +143,7 @@ inline Result Vcpu::enter_guest() {
   // bench/: a request that fails at once in KVM_RUN's place, to measure our own cost alone. It is
   // not of KVM's type (0xae): the kernel would load the vCPU's state before it refused. The page
   // stays as it is, but for an end of the exits where the benchmark asks for one.
-  direct_ioctl(fd(), 0xff80, 0);
+  direct_ioctl(fd(), kBareRequest, 0);
   auto& left = *reinterpret_cast<uint32_t*>(run_page_->data() + kBareRunsLeft);
   if (left != 0 && --left == 0) page()->exit_reason = kExitHlt;
   Result result = 0;
@@ -158,7 +158,14 @@ inline Result Vcpu::enter_guest() {
 // Inline down to the system call, as run_as(), for the reason that direct_ioctl gives.
 inline Result Vcpu::call(unsigned long request, unsigned long arg) {
   if (Result error = enter(kCall)) return error;
+#ifdef NODE_KVM_BARE_RUN
+  // bench/: likewise, where the benchmark asks for it.
+  bool bare = *reinterpret_cast<uint32_t*>(run_page_->data() + kBareCalls) != 0;
+  Result result = direct_ioctl(fd(), bare ? kBareRequest : request, arg);
+  if (bare) result = 0;
+#else
   Result result = would_deadlock(request) ? kWouldDeadlock : direct_ioctl(fd(), request, arg);
+#endif
   leave(kCall);
   return result;
 }

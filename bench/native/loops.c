@@ -120,7 +120,7 @@ void copy_sregs(struct guest *guest, uint32_t count) {
 
 int ioctl_loop(struct guest *guest, unsigned long request, void *argument, uint32_t count) {
   for (uint32_t i = 0; i < count; i++) {
-    if (ioctl(guest->vcpu_fd, request, argument) < 0) return -1;
+    if (ioctl(guest->vcpu_fd, request, argument) < 0 && request != BARE_REQUEST) return -1;
   }
   return 0;
 }
