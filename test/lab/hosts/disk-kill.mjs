@@ -1,26 +1,24 @@
 // Power cuts, in the lab: a process whose guest writes to an ext4 and syncs is killed at a random point,
 // again and again. What the guest was told is on the disk has to be there.
 //
-//   node test/lab/hosts/disk-kill.mjs KILLS '{"kernel": …, "initrd": …, …}'
+//   node test/lab/hosts/disk-kill.mjs KILLS KERNEL INITRD
 import { execFileSync, spawn, spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { once } from 'node:events'
 import { truncateSync, writeFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { VirtioDisk } from '../../../lib/index.js'
 
 const IMAGE = '/tmp/kill.img'
+const COMMAND_LINE = ['--cmdline', 'console=ttyS0 panic=-1 quiet']
 const tool = (...command) => {
   const [program, ...args] = command
   return execFileSync(`/sbin/${program}`, args, { stdio: 'pipe' })
 }
 
-/** For lab/run-guest.mjs. */
-export const machineOptions = () => ({ devices: [VirtioDisk.open(IMAGE)] })
-
 /** @returns what the guest has synced: names and digests */
-async function writeUntilKilled(spec) {
-  const child = spawn(process.execPath, ['lab/run-guest.mjs', spec], {
+async function writeUntilKilled(kernel, initrd) {
+  const machine = ['--kernel', kernel, '--initrd', initrd, '--device', `disk,${IMAGE}`]
+  const child = spawn(process.execPath, ['lib/cli/main.js', 'run', ...machine, ...COMMAND_LINE], {
     stdio: ['ignore', 'pipe', 'inherit'],
   })
   const ended = once(child, 'close')
@@ -41,12 +39,12 @@ async function writeUntilKilled(spec) {
   ])
 }
 
-/** @param {number} kill */
-async function cut(kill, spec) {
+/** @param {number} kill @param {string[]} guest its kernel and initial RAM disk */
+async function cut(kill, [kernel, initrd]) {
   writeFileSync(IMAGE, '')
   truncateSync(IMAGE, 64 * 2 ** 20)
   tool('mke2fs', '-q', '-t', 'ext4', IMAGE)
-  const synced = await writeUntilKilled(spec)
+  const synced = await writeUntilKilled(kernel, initrd)
   // The journal first, as after any power cut; then there must be nothing to complain of.
   // It says 1 when there was a journal to take over.
   const { status, stdout } = spawnSync('/sbin/e2fsck', ['-fp', IMAGE], { encoding: 'utf8' })
@@ -61,7 +59,5 @@ async function cut(kill, spec) {
   console.log(`kill ${kill}: ${synced.length} files are there`)
 }
 
-if (process.argv[1]?.endsWith('disk-kill.mjs')) {
-  const [kills = '2', spec = '{}'] = process.argv.slice(2)
-  for (let kill = 1; kill <= Number(kills); kill++) await cut(kill, spec)
-}
+const [kills, ...guest] = process.argv.slice(2)
+for (let kill = 1; kill <= Number(kills); kill++) await cut(kill, guest)
