@@ -11,6 +11,8 @@ const ring0 = checksAt(RING0)
 const long = checksAt(LONG)
 const apic = { guest: X2APIC_GUEST } as const
 const ROUNDS = 500
+/** Where each round has barriers: on a loaded host each of them may take a time slice. */
+const MEETINGS = 100
 const PAGE = 0x2_0000
 
 /** Both vCPUs go `ROUNDS` times through `body`; then the first reports what is at `data`. */
@@ -85,7 +87,7 @@ export const processors: CheckArea = {
       'with MFENCE between, one of two processors sees the store of the other',
       'SDM vol. 3A §8.2.5',
       (g) => asm`
-        mov esi, ${ROUNDS}; xor edi, edi
+        mov esi, ${MEETINGS}; xor edi, edi
         again: mov dword [data], 0; mov dword [data + 64], 0; ${g.barrier()}
         mov dword [data], 1; mfence; mov eax, [data + 64]; ${g.barrier()}
         or eax, [data + 128]; jnz fine; inc edi; fine: ${g.barrier()}; dec esi; jnz again
@@ -93,7 +95,7 @@ export const processors: CheckArea = {
       { values: [0] },
       {
         other: (g) => asm`
-          mov esi, ${ROUNDS}
+          mov esi, ${MEETINGS}
           again: ${g.barrier()}; mov dword [data + 64], 1; mfence; mov eax, [data]; mov [data + 128], eax
           ${g.barrier()}; ${g.barrier()}; dec esi; jnz again`,
       },
@@ -144,14 +146,14 @@ export const processors: CheckArea = {
       'the TSC of two processors does not go back between them',
       'SDM vol. 3B §17.17.1',
       (g) => asm`
-        mov esi, 200; xor edi, edi
+        mov esi, ${MEETINGS}; xor edi, edi
         again: rdtsc; shl rdx, 32; or rax, rdx; mov [data], rax; ${g.barrier()}; ${g.barrier()}
         mov rbx, [data + 64]; cmp rbx, [data]; jae fine; inc edi
         fine: dec esi; jnz again; mov eax, edi; ${report}`,
       { values: [0] },
       {
         other: (g) => asm`
-          mov esi, 200
+          mov esi, ${MEETINGS}
           again: ${g.barrier()}; rdtsc; shl rdx, 32; or rax, rdx; mov [data + 64], rax; ${g.barrier()}
           dec esi; jnz again`,
       },
