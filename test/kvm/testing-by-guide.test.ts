@@ -158,3 +158,63 @@ test('single steps', async () => {
   for (const { text } of g.step(asm`mov eax, 1; inc eax; nop`)) texts.push(text)
   expect(texts).toEqual(['mov eax, 1', 'inc eax', 'nop'])
 })
+
+test('unknown MSRs come to user space and are answered there', async (t) => {
+  requires(t, 'KVM_CAP_X86_USER_SPACE_MSR')
+  using g = await guest({ capabilities: { KVM_CAP_X86_USER_SPACE_MSR: { reasons: 2 } } })
+  const written: bigint[] = []
+  const outcome = g.run(
+    asm`mov ecx, 0x12345; rdmsr; ${g.report()}; mov eax, edx; ${g.report()}; mov eax, 7; mov edx, 8; wrmsr`,
+    {
+      onExit(exit) {
+        if (exit.type === 'rdmsr') exit.data = 0x1122_3344_5566_7788n
+        else if (exit.type === 'wrmsr') written.push(exit.data)
+        else return false
+        return true
+      },
+    },
+  )
+  expect(outcome).toFinish()
+  expect(outcome.values).toEqual([0x5566_7788, 0x1122_3344])
+  expect(written).toEqual([0x8_0000_0007n])
+  expect(outcome).toExitInOrder([{ type: 'rdmsr', index: 0x12345 }, { type: 'wrmsr' }])
+})
+
+const paged = matrix({ mode: ['paging32', 'pae', 'long', 'long5'] })
+
+test.for(paged)('an alias shows the same bytes, $mode', async ({ mode }, t) => {
+  requires(t, `mode:${mode}`)
+  using g = await guest({ mode })
+  const page = 0x2_0000n
+  const alias = g.end + 0x10_0000n
+  g.pages.map(alias, Number(page), 4096)
+  const { values } = g.run(
+    asm`mov ebx, ${alias}; mov dword [ebx + 12], 77; mov ebx, ${page}; mov eax, [ebx + 12]; ${g.report()}`,
+  )
+  expect(values).toEqual([77])
+  expect(g.pages.translate(alias + 12n)).toBe(Number(page) + 12)
+  expect(g.pages.usage(alias)).toEqual({ accessed: true, dirty: true })
+  g.pages.unmap(alias, 4096)
+  expect(g.run(asm`mov ebx, ${alias}; mov eax, [ebx]`)).toRaise('#PF', { cr2: alias })
+})
+
+test('a ticket lock between four vCPUs', async () => {
+  using g = await guest({ cpus: 4 })
+  const outcomes = await g.runAll(
+    asm`
+      mov rbx, data; ${g.barrier()}; mov ecx, 50
+      next: mov eax, 1; lock xadd [rbx], eax
+      turn: cmp eax, [rbx + 64]; je mine; pause; jmp turn
+      mine: inc dword [rbx + 128]; inc dword [rbx + 64]; dec ecx; jnz next
+      ${g.barrier()}; mov eax, [rbx + 128]; ${g.report()}`,
+    { timeoutMs: 20_000 },
+  )
+  for (const outcome of outcomes) expect(outcome.values).toEqual([200])
+})
+
+test('a guest that hangs is stopped, told, and runs again', async () => {
+  using g = await guest()
+  const outcome = g.run(asm`mov eax, 0x1234; here: jmp here`, { timeoutMs: 50 })
+  expect(() => expect(outcome).toFinish()).toThrow(/jmp here/)
+  expect(g.run(asm`nop`)).toFinish()
+})
