@@ -43,9 +43,6 @@ export const EBDA_GPA = 0x9_fc00
 /** The last KiB below 640 KiB. */
 export const EBDA_SIZE = 0x400
 
-/** Start of what is never RAM on a PC: video memory and option ROMs, up to 1 MiB. */
-export const VIDEO_GPA = 0xa_0000
-
 /**
  * ACPI tables, from the root pointer on. Guests without a boot loader's hint search from here to
  * 1 MiB for it (ACPI 6.5 §5.2.5.1).

@@ -117,11 +117,6 @@ export class PciFunction {
     },
   }
 
-  /** Whether the guest lets the function access memory on its own. */
-  get isBusMaster(): boolean {
-    return (this.#command & PCI_COMMAND.busMaster) !== 0
-  }
-
   /** The state after power-on: no addresses, nothing enabled. */
   reset(): void {
     this.#bytes.set(this.#initial)
