@@ -53,11 +53,11 @@ const sides = {
   ours: [
     process.execPath,
     ...['lib/cli/main.js', 'run', '--kernel', kernel, '--initrd', initrd, '--cmdline', CMDLINE],
-    ...['--memory', '512M', ...chosen.ours],
+    ...['--memory', '256M', ...chosen.ours],
   ],
   qemu: [
     'qemu-system-x86_64',
-    ...['-accel', 'kvm', '-cpu', 'host', '-M', 'q35', '-m', '512'],
+    ...['-accel', 'kvm', '-cpu', 'host', '-M', 'q35', '-m', '256'],
     ...['-nodefaults', '-no-user-config', '-display', 'none', '-serial', 'stdio', '-no-reboot'],
     ...['-kernel', kernel, '-initrd', initrd, '-append', CMDLINE, ...chosen.qemu],
   ],

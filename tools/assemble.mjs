@@ -14,6 +14,7 @@ const root = join(import.meta.dirname, '..')
 /** Every guest that is written in assembly, and where it is loaded. */
 export const GUESTS = [
   { source: 'examples/guests/boot-sector.S', gpa: 0x7c00 },
+  { source: 'examples/guests/frames.S', gpa: 0x10_0000 },
   { source: 'examples/guests/reverse.S', gpa: 0x10_0000 },
   { source: 'examples/guests/smp.S', gpa: 0x9000 },
   { source: 'test/helpers/guests/hostile.S', gpa: 0x10_0000 },

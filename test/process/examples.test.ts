@@ -1,6 +1,7 @@
 // The examples of machines, run as a reader would run them.
 
-import { spawn } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
+import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { expect, test } from 'vitest'
@@ -35,9 +36,23 @@ test.each([
       .map((ball) => `${ball % 2 ? 'left' : 'right'} plays ${ball}\n`)
       .join('')}powerOff, powerOff\n`,
   ],
+  ['switch.ts', 'right gets ping\nleft gets pong\n'],
   ['worker.mjs', 'Hello from a Worker!\nthe Worker ended with status 0\n'],
 ])('%s', async (name, output) => {
   expect(await run(name)).toBe(output)
+})
+
+test('passt.ts', async (context) => {
+  if (spawnSync('passt', ['--version']).error) context.skip('passt is not installed')
+  expect(await run('passt.ts')).toBe('passt offers 10.77.0.2\n')
+})
+
+test('http-disk.ts', async (context) => {
+  const firmware = '/usr/share/seabios/bios-256k.bin'
+  if (!existsSync(firmware)) context.skip('the package seabios is not installed')
+  expect(await run('http-disk.ts')).toBe(
+    'boot 1: Hello from the server!\nranges were fetched: true; the image changed: false\n',
+  )
 })
 
 test('repl.ts', async () => {
