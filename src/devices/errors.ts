@@ -72,6 +72,16 @@ export class BusOverlapError extends Error {
   }
 }
 
+/** A device was to come while the guest runs, which nobody would tell it. `code` is `ERR_KVM_NO_HOTPLUG`. */
+export class HotPlugError extends Error {
+  override readonly name = 'HotPlugError'
+  readonly code = 'ERR_KVM_NO_HOTPLUG'
+
+  constructor(device: string) {
+    super(`${device}: devices are added before the machine runs: PCI slots cannot be hot-plugged`)
+  }
+}
+
 /** A `RangeError` with Node's code `ERR_OUT_OF_RANGE`: the caller's mistake, not the guest's. */
 export function outOfRange(message: string): RangeError {
   return Object.assign(new RangeError(message), { code: 'ERR_OUT_OF_RANGE' })

@@ -63,6 +63,7 @@ export {
   type BusPlace,
   type DeviceAccess,
   DeviceError,
+  HotPlugError,
 } from './errors.js'
 export { FW_CFG_ITEM, FW_CFG_PORT, FW_CFG_PORTS, FwCfg } from './fw-cfg.js'
 export { handleIo, handleMmio } from './handle-exit.js'

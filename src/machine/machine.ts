@@ -19,6 +19,7 @@ import {
   type InterruptLine,
   type MessageInterruptFactory,
   type PciHost,
+  VirtioBalloon,
   type VirtioDevice,
   VirtqueueError,
 } from '../devices/index.js'
@@ -263,11 +264,16 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
   }
 
   /**
-   * The PCI bus, where devices are to be added before the machine runs. When a kernel starts without any, its ACPI
-   * tables tell of no bus.
+   * The PCI bus, where devices are to be added before the machine runs: later they are refused (`HotPlugError`). When
+   * a kernel starts without any, its ACPI tables tell of no bus.
    */
   get pci(): PciHost {
     return this.#platform.pci
+  }
+
+  /** Its balloon, if it was given one: `machine.balloon.target` is how much memory the guest is to give up. */
+  get balloon(): VirtioBalloon | undefined {
+    return this.#devices.find(VirtioBalloon)
   }
 
   /** Device ports, for devices of one's own. */
@@ -311,6 +317,7 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
     }
     if (signal?.aborted) throw new AbortError(signal)
     this.#setUpPci()
+    this.pci.seal()
     this.#initial = this.vm.saveState(this.vcpus)
     this.#state = 'running'
     this.#running = this.#runToEnd(signal)

@@ -136,6 +136,12 @@ export class VirtioDevices {
     for (const each of [...chosen, ...others]) this.#add(each)
   }
 
+  /** The first device of a class. */
+  find<T extends VirtioDevice>(kind: abstract new (...args: never[]) => T): T | undefined {
+    const devices = this.#devices.map(({ device }) => device)
+    return devices.find((device): device is T => device instanceof kind)
+  }
+
   #add({ device, transport = 'pci', slot, ...options }: MachineDevice): void {
     if (transport === 'mmio') {
       this.#addMmio(device, options)

@@ -4,9 +4,11 @@ import { setTimeout } from 'node:timers/promises'
 import { describe, expect, test } from 'vitest'
 import {
   type DescriptorChain,
+  PciFunction,
   type QueueSetup,
   VIRTIO_F,
   VIRTIO_STATUS,
+  VirtioBalloon,
   type VirtioContext,
   VirtioDevice,
   VirtioRng,
@@ -336,6 +338,28 @@ test('a machine that cannot be created closes the devices it was given', async (
   const devices = same.map((device) => ({ device, slot: 3 }))
   await refused(same, 'slot 3.0 is taken', { devices })
   expect(files()).toEqual(before)
+})
+
+test('a machine that was run takes no more devices, and says so', async () => {
+  const options = { vendorId: 0x1234, deviceId: 1, classCode: 0xff0000 } as const
+  const late = () => new PciFunction({ ...options, name: 'late' })
+  const balloon = new VirtioBalloon()
+  await using puppet = await Puppet.start({ devices: [balloon] })
+  const { machine } = puppet
+  expect(machine.balloon).toBe(balloon)
+  const refusal = {
+    name: 'HotPlugError',
+    code: 'ERR_KVM_NO_HOTPLUG',
+    message: expect.stringMatching(/^late: /),
+  }
+  expect(() => machine.pci.add(9, late())).toThrow(expect.objectContaining(refusal))
+  await machine.close()
+  expect(() => machine.pci.add(9, late())).toThrow(expect.objectContaining(refusal))
+  await using other = await Machine.create({
+    boot: { flat: Uint8Array.of(0xf4), gpa: 0x1000, mode: 'real' },
+  })
+  other.pci.add(9, late())
+  expect(other.balloon).toBeUndefined()
 })
 
 test('a device belongs to one machine', async () => {

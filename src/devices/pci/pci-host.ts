@@ -3,7 +3,7 @@
 
 import type { Bus } from '../bus.js'
 import type { BusDevice } from '../bus-device.js'
-import { outOfRange } from '../errors.js'
+import { HotPlugError, outOfRange } from '../errors.js'
 import { type InterruptLine, unconnectedLine } from '../interrupt-line.js'
 import { READS, type RegisterShadow } from '../register-shadow.js'
 import { SharedLine } from '../shared-line.js'
@@ -67,6 +67,7 @@ export class PciHost implements BusDevice {
   readonly #functions: (PciFunction | undefined)[] = new Array(SLOTS * FUNCTIONS)
   readonly #lines: readonly SharedLine[]
   readonly #address: Uint32Array
+  #sealed = false
 
   constructor(options: PciHostOptions) {
     this.#options = options
@@ -93,14 +94,21 @@ export class PciHost implements BusDevice {
     return this.functions.length === 1
   }
 
+  /** The guest looks for devices from now on: what comes later is refused. */
+  seal(): void {
+    this.#sealed = true
+  }
+
   /**
    * Puts a function into a slot, where the guest finds it in every run.
    *
    * @param slot 1 to 31
    * @param number the function's number in the slot; 0 must be there for the guest to look at others
    * @throws RangeError `ERR_OUT_OF_RANGE` when the slot or function does not exist or is taken
+   * @throws HotPlugError `ERR_KVM_NO_HOTPLUG` once the machine was run
    */
   add(slot: number, added: PciFunction, number = 0): void {
+    if (this.#sealed) throw new HotPlugError(added.name)
     const index = slot * FUNCTIONS + number
     if (!(Number.isInteger(slot) && slot >= 0 && slot < SLOTS)) {
       throw outOfRange(`PCI slots are 0 to ${SLOTS - 1}, not ${slot}`)
