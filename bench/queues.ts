@@ -184,7 +184,7 @@ function checked(handle: Handle | number): Handle {
 /** Requests of a driver of our own. */
 export const benchmark: Benchmark = async ({ loops, effort }) => {
   const bench = new Bench(loops)
-  const pairs = effort.rounds * 4
+  const pairs = effort.rounds * 2
   const peers: PeerRow[] = []
   for (const test of TESTS) {
     const theirs: PeerFigures[] = []
