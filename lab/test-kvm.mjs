@@ -17,6 +17,7 @@ import { EXIT_LAB_FAILED } from './session.mjs'
 const FOR_CI = [
   'exits-complete-io',
   'irq-apic',
+  'irq-async-pf',
   'irq-delivery',
   'irq-guide',
   'irq-pv',
