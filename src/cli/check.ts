@@ -19,7 +19,8 @@ iced-x86, which assembles the guests: npm install iced-x86
       --features      instead: what the instruction of each CPUID feature does where
                       the guest is shown the feature, and where it is hidden
 
-The exit status is 0 when all is as expected and 1 when something deviates.`
+The exit status is 0 when all is as expected, 1 when something deviates and 2 when
+no check was run.`
 
 /** Runs the command; gives the exit status. */
 export async function run(args: string[]): Promise<number> {
@@ -46,6 +47,10 @@ export async function run(args: string[]): Promise<number> {
   for await (const area of runAreas(values.only)) {
     results.push(...area)
     if (!values.json) process.stdout.write(`${areaText(area, values.all === true)}\n\n`)
+  }
+  if (results.length === 0) {
+    process.stderr.write(`no check contains '${values.only}'\n`)
+    return 2
   }
   if (values.junit !== undefined) writeFileSync(values.junit, toJunit(results))
   process.stdout.write(`${values.json ? JSON.stringify(results, null, 2) : summary(results)}\n`)

@@ -48,6 +48,15 @@ test('a wrong option is refused with the help', () => {
   expect(stderr).toContain('Usage: node-kvm check')
 })
 
+test('that no check was run is no success', () => {
+  const { status, stdout, stderr } = check('--only', 'no such check')
+  expect({ status, stdout, stderr }).toEqual({
+    status: 2,
+    stdout: '',
+    stderr: "no check contains 'no such check'\n",
+  })
+})
+
 test('features are shown with what their instructions did', () => {
   const { status, stdout } = check('--features', '--only', 'sse2', '--json')
   expect(status).toBe(0)
