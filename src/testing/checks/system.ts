@@ -2,6 +2,7 @@
 
 import { asm } from '../assembler/asm.js'
 import { SELECTORS } from '../descriptors.js'
+import type { Requirement } from '../requires.js'
 import { type CheckArea, checksAt, RING0, RING3, report } from './check.js'
 
 const ring0 = checksAt(RING0)
@@ -26,6 +27,22 @@ const keeps = (name: string, index: number, value: bigint, source: string, more 
 /** Refused in ring 3. */
 const privileged = (name: string, code: string, volume = '2A') =>
   ring3(`${name} raises #GP in ring 3`, `SDM vol. ${volume}, ${name}`, asm`${code}`, gp)
+
+/** By the instruction that processors of that maker have for it. */
+const hypercalls = (name: 'VMCALL' | 'VMMCALL', vendor: Requirement) => {
+  const [source, code] = ['KVM API, hypercalls', asm`mov eax, 0x7fff; ${name}; ${report}`]
+  const more = { requires: [vendor] }
+  return [
+    ring0(
+      `${name} of no hypercall gives -KVM_ENOSYS`,
+      source,
+      code,
+      { values: [-1000 >>> 0] },
+      more,
+    ),
+    ring3(`${name} from ring 3 gives -KVM_EPERM`, source, code, { values: [-1 >>> 0] }, more),
+  ]
+}
 
 export const system: CheckArea = {
   area: 'control registers and MSRs',
@@ -241,18 +258,8 @@ export const system: CheckArea = {
       asm`mov eax, cs; ${report}; mov eax, ds; ${report}`,
       { values: [SELECTORS.code64[3] | 3, SELECTORS.data[3] | 3] },
     ),
-    ring0(
-      'an unknown hypercall gives -KVM_ENOSYS',
-      'KVM API, hypercalls',
-      asm`mov eax, 0x7fff; vmcall; ${report}`,
-      { values: [-1000 >>> 0] },
-    ),
-    ring3(
-      'a hypercall from ring 3 gives -KVM_EPERM',
-      'KVM API, hypercalls',
-      asm`mov eax, 0x7fff; vmcall; ${report}`,
-      { values: [-1 >>> 0] },
-    ),
+    ...hypercalls('VMCALL', 'vendor:GenuineIntel'),
+    ...hypercalls('VMMCALL', 'vendor:AuthenticAMD'),
     ring0(
       'RDTSC goes on',
       'SDM vol. 2B, RDTSC',
