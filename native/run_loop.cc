@@ -7,6 +7,7 @@
 #include <cstdio>
 
 #include "futex.h"
+#include "own_thread.h"
 
 namespace node_kvm {
 namespace {
@@ -62,19 +63,17 @@ Ref<VcpuThread> VcpuThread::start(Ref<Vcpu> vcpu, Ref<ExitQueue> queue, uint32_t
   auto self =
       Ref<VcpuThread>::adopt(new VcpuThread(std::move(vcpu), std::move(queue), index, paused));
   self->retain();  // the thread's own reference
-  // The thread inherits a mask with everything blocked: signals meant for Node stay with Node.
-  sigset_t all, previous;
+  // Signals meant for Node stay with Node.
+  sigset_t all;
   ::sigfillset(&all);
-  ::pthread_sigmask(SIG_SETMASK, &all, &previous);
-  int error = ::pthread_create(
-      &self->thread_, nullptr,
+  int error = create_thread(
+      &self->thread_, all,
       [](void* raw) -> void* {
         auto thread = Ref<VcpuThread>::adopt(static_cast<VcpuThread*>(raw));
         thread->loop();
         return nullptr;
       },
       self.get());
-  ::pthread_sigmask(SIG_SETMASK, &previous, nullptr);
   if (error != 0) {
     self->release();
     errno = error;
