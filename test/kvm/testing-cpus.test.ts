@@ -42,10 +42,9 @@ test('what a function of the test throws ends all of them', async () => {
   const fail = () => {
     throw new Error('of the test')
   }
-  const started = performance.now()
-  const run = g.runAll((cpu) => (cpu === 0 ? asm`jmp $` : asm`${fail}`), { timeoutMs: 60_000 })
+  // Longer than the runner waits.
+  const run = g.runAll((cpu) => (cpu === 0 ? asm`jmp $` : asm`${fail}`), { timeoutMs: 600_000 })
   await expect(run).rejects.toThrow('of the test')
-  expect(performance.now() - started).toBeLessThan(30_000)
 })
 
 test('CPUID tells each vCPU its own number', async () => {
