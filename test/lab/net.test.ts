@@ -28,9 +28,10 @@ echo "queues: $(ls -d /sys/class/net/$(name 1)/queues/rx-* | wc -l)"
 nc 10.0.1.1 5001 </dev/null >/tmp/file
 echo "pci: $(hash </tmp/file)"
 nc 10.0.1.1 5002 </tmp/file
-nc 10.0.2.1 5003 </dev/null >/tmp/small
-echo "mmio: $(hash </tmp/small)"
-nc 10.0.2.1 5004 </tmp/small
+nc 10.0.2.1 5003 </dev/null >/tmp/file
+echo "mmio: $(hash </tmp/file)"
+nc 10.0.2.1 5004 </tmp/file
+rm /tmp/file
 
 mkdir /tmp/web
 echo "from the guest" >/tmp/web/hello
@@ -46,6 +47,9 @@ for i in $(seq 60); do
   sleep 1
 done
 echo "switch: $text"
+echo 'take tap1 away'
+until [ "$(cat /sys/class/net/$(name 2)/carrier)" = 0 ]; do sleep 0.2; done
+echo "tap1 is gone, tap0 brings $(nc 10.0.1.1 5005 </dev/null | wc -c) bytes"
 sleep 2
 grep virtio /proc/interrupts
 `
@@ -55,9 +59,10 @@ let status = -1
 beforeAll(() => {
   ensureProgram('passt', ['passt'])
   ensureProgram('ip', ['iproute2'])
+  ensureProgram('tcpdump', ['tcpdump'])
   const modules = ['virtio_pci', 'virtio_mmio', 'virtio_net']
   const guest = { host: 'test/lab/hosts/net.mjs', script: SCRIPT, modules, cpus: 2 }
-  ;({ output, status } = runLabGuests({ net: { ...guest, timeout: 400 } }).net)
+  ;({ output, status } = runLabGuests({ net: { ...guest, timeout: 600 } }).net)
 }, 900_000)
 
 const said = (pattern: RegExp): string => pattern.exec(output)?.[1] ?? `nothing, but:\n${output}`
@@ -67,15 +72,13 @@ test('both sides come to their end', () => {
   expect(status).toBe(0)
 })
 
-test('100 MB of TCP both ways through a TAP, over PCI', () => {
+test.each([
+  ['pci', 5002],
+  ['mmio', 5004],
+])('100 MB of TCP both ways through a TAP, over %s', (transport, port) => {
   const hash = said(/^host: the file is (\w+)$/m)
-  expect(said(/^pci: (\w+)$/m)).toBe(hash)
-  expect(said(/^host: port 5002 got 104857600 bytes .*: (\w+)$/m)).toBe(hash)
-})
-
-test('256 KiB both ways through a TAP, over MMIO', () => {
-  const hash = said(/^mmio: (\w+)$/m)
-  expect(said(/^host: port 5004 got 262144 bytes .*: (\w+)$/m)).toBe(hash)
+  expect(said(new RegExp(`^${transport}: (\\w+)$`, 'm'))).toBe(hash)
+  expect(said(new RegExp(`^host: port ${port} got 104857600 bytes .*: (\\w+)$`, 'm'))).toBe(hash)
 })
 
 test('offloads, merged buffers and queue pairs are agreed on', () => {
@@ -88,12 +91,31 @@ test('offloads, merged buffers and queue pairs are agreed on', () => {
   expect(said(/^queues: (\d+)$/m)).toBe('2')
 })
 
+test.each(['tap0', 'tap1'])('segments of up to 64 KiB pass both ways through %s', (tap) => {
+  const { received, transmitted } = JSON.parse(said(new RegExp(`^host: ${tap}: (.*)$`, 'm')))
+  // No frame of this MTU is longer than 1514 bytes.
+  for (const { bytes, frames } of [received, transmitted])
+    expect(bytes / frames).toBeGreaterThan(1514)
+})
+
 test('through passt both ways', () => {
   expect(said(/^passt: (.*)$/m)).toBe('from the host, by passt')
   expect(said(/^host: from the guest, by passt: (.*)$/m)).toBe('from the guest')
 })
 
+test('a TAP that vanishes is a link that goes down, and the other card goes on', () => {
+  expect(said(/^tap1 is gone, tap0 brings (\d+) bytes$/m)).toBe(`${2 ** 18}`)
+})
+
 test('two machines on a switch, and a capture of what passed', () => {
   expect(said(/^switch: (.*)$/m)).toBe('the second machine')
   expect(said(/^host: the capture is whole: .* types (.*)$/m)).toContain('800 806')
+  const frames = said(/^host: the capture is whole: (\d+) frames/m)
+  const [, read, arp, tcp] = /^host: tcpdump reads (\d+) frames, (\d+) of ARP, (\d+) of TCP$/m.exec(
+    output,
+  )!
+  expect(read).toBe(frames)
+  expect(Number(arp)).toBeGreaterThanOrEqual(2)
+  // A connection is opened, used and closed.
+  expect(Number(tcp)).toBeGreaterThanOrEqual(6)
 })

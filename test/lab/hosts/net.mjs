@@ -2,7 +2,7 @@
 import { execFileSync, spawn } from 'node:child_process'
 import { createCipheriv, createHash } from 'node:crypto'
 import { once } from 'node:events'
-import { existsSync } from 'node:fs'
+import { existsSync, writeFileSync } from 'node:fs'
 import { createServer as createHttpServer, get } from 'node:http'
 import { createServer } from 'node:net'
 import { buffer } from 'node:stream/consumers'
@@ -105,10 +105,11 @@ export async function whileRunning(machine, say) {
   const file = createHash('sha256')
   for (const bytes of randomBytes(100 * MIB)) file.update(bytes)
   say(`the file is ${file.digest('hex')}`)
-  const servers = [sendTo(5001, 100 * MIB), sendTo(5003, MIB / 4)]
+  const servers = [sendTo(5001, 100 * MIB), sendTo(5003, 100 * MIB), sendTo(5005, MIB / 4)]
   servers.push(hashFrom(5002, say), hashFrom(5004, say))
   const web = createHttpServer((_, response) => response.end('from the host, by passt\n'))
   web.listen(8080, '127.0.0.1')
+  takeAwayWhenAsked(machine)
   const stopSecond = await runSecond()
   let ended = false
   machine.once('ended', () => {
@@ -126,7 +127,20 @@ export async function whileRunning(machine, say) {
     say(`${name}: ${JSON.stringify({ received, transmitted })}`)
   }
   capture.end()
-  say(describeCapture(await buffer(capture)))
+  const frames = await buffer(capture)
+  say(describeCapture(frames))
+  say(`tcpdump reads ${countByTcpdump(frames)}`)
+}
+
+/** A TAP vanishes while its guest runs. */
+function takeAwayWhenAsked(machine) {
+  let text = ''
+  machine.serial.on('data', function listener(chunk) {
+    text += chunk
+    if (!text.includes('take tap1 away')) return
+    machine.serial.off('data', listener)
+    ip('link del tap1')
+  })
 }
 
 const fetchText = (/** @type {string} */ url) =>
@@ -148,6 +162,17 @@ function describeCapture(/** @type {Buffer} */ bytes) {
   }
   const whole = at === bytes.length && bytes.readUInt32LE(0) === 0xa1b23c4d
   return `the capture ${whole ? 'is whole' : 'is broken'}: ${count} frames, types ${[...types].sort().join(' ')}`
+}
+
+/** What somebody else's reader finds in it. */
+function countByTcpdump(/** @type {Buffer} */ bytes) {
+  writeFileSync('/tmp/switch.pcap', bytes)
+  const count = (/** @type {string[]} */ ...filter) => {
+    const options = ['-r', '/tmp/switch.pcap', '-nn', '-t', ...filter]
+    const lines = execFileSync('tcpdump', options, { encoding: 'utf8', stdio: 'pipe' })
+    return lines.split('\n').length - 1
+  }
+  return `${count()} frames, ${count('arp')} of ARP, ${count('tcp', 'port', '7000')} of TCP`
 }
 
 export function afterwards() {
