@@ -1,6 +1,7 @@
 // What a test needs of the machine. All of it is asked of the machine itself, once.
 
 import { readFileSync } from 'node:fs'
+import { KvmError } from '../core/errors.js'
 import { hostReport } from '../core/host/host-report.js'
 import { Kvm } from '../core/kvm.js'
 import { capabilityNumbers, invalidArgValue } from '../uapi/index.js'
@@ -9,6 +10,7 @@ import { CpuidTable } from '../x86/cpuid-table.js'
 import { engineOf } from './engine.js'
 import { TestGuest } from './guest.js'
 import { MODES, type ModeName } from './modes.js'
+import { UnsupportedModeError } from './unsupported.js'
 
 /**
  * A capability of KVM; `cpu:` a feature that KVM supports for guests; `processor:` a flag of
@@ -89,7 +91,8 @@ function probeMode(mode: ModeName): string | undefined {
     new TestGuest({ mode }).close()
     return undefined
   } catch (error) {
-    return (error as Error).message
+    if (error instanceof UnsupportedModeError || error instanceof KvmError) return error.message
+    throw error
   }
 }
 
