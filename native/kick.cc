@@ -49,7 +49,11 @@ Result kick_signal_bit(uint64_t* bit) {
 
 // In the part of a thread's memory that is there from its start: the other part is allocated when a
 // thread comes to it, which for the first time in each of a thousand threads is much of its start.
+#ifdef __GLIBC__
 #define THREAD_LOCAL thread_local __attribute__((tls_model("initial-exec")))
+#else
+#define THREAD_LOCAL thread_local
+#endif
 
 pid_t current_tid() {
   static THREAD_LOCAL pid_t tid = static_cast<pid_t>(::syscall(SYS_gettid));
