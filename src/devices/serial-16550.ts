@@ -254,7 +254,9 @@ export class Serial16550 implements BusDevice {
   #readReceiver(): number {
     const byte = this.#fifo.shift()
     this.#receive()
+    // The byte may have been one with an error, whose interrupt goes with it.
     if ((this.#ier & IER_DATA) !== 0) this.#restartInterrupt()
+    else this.#updateInterrupt()
     return byte
   }
 

@@ -270,6 +270,16 @@ describe('line status', () => {
     expect(port.read(DATA)).toBe(2)
   })
 
+  it('interrupts no more when the character is gone that had the error', () => {
+    const port = createPort()
+    port.write(IER, 0x04)
+    port.uart.sendBreak()
+    expect(port.line.level).toBe(true)
+    expect(port.read(DATA)).toBe(0)
+    expect(port.read(IIR)).toBe(0x01)
+    expect(port.line.level).toBe(false)
+  })
+
   it('shows a break when its character is the oldest, and bit 7 while it is in the FIFO', () => {
     const port = createPort()
     port.write(FCR, 0x01)
