@@ -26,7 +26,8 @@ async function writeUntilKilled(kernel, initrd) {
   const writes = new Promise((resolve) => {
     child.stdout.on('data', (chunk) => {
       said += chunk
-      if (said.includes('synced 3 ')) resolve(undefined)
+      // The whole line: what is counted below.
+      if (/synced 3 \w+\r?\n/.test(said)) resolve(undefined)
     })
   })
   await Promise.race([writes, ended])
