@@ -92,8 +92,8 @@ export class VirtioConsole extends VirtioDevice {
   /**
    * Adds a port, which a running guest finds at once.
    *
-   * @throws RangeError `ERR_OUT_OF_RANGE` beyond {@link VirtioConsoleOptions.maxPorts}, and for a name that
-   *   another port has
+   * @throws RangeError `ERR_OUT_OF_RANGE` beyond {@link VirtioConsoleOptions.maxPorts}, those that were removed
+   *   among them until the guest's driver has taken notice, and for a name that another port has
    */
   addPort(options: ConsolePortOptions = {}): ConsolePort {
     const { name } = options
@@ -185,7 +185,9 @@ export class VirtioConsole extends VirtioDevice {
       // A number serves again when the guest has heard that its former port is gone.
       if (!this.#ports.has(id) && !this.#outbox.has(id, CONSOLE_EVENT.PORT_REMOVE)) return id
     }
-    throw outOfRange(`a console with more than ${this.#maxPorts} ports`)
+    const left = this.#maxPorts - this.#ports.size
+    const unheard = left > 0 ? `: the guest has yet to hear of ${left} that are gone` : ''
+    throw outOfRange(`a console with more than ${this.#maxPorts} ports${unheard}`)
   }
 
   #attach(port: ConsolePort): void {
