@@ -26,7 +26,8 @@ import { type DeviceSpec, device } from './device-specs.js'
 import { parseLocated } from './located-json.js'
 
 /** What a file may say. Paths in it count from its own folder. */
-export interface MachineConfig extends Omit<Partial<MachineOptions>, 'devices' | 'onProgress'> {
+export interface MachineConfig
+  extends Omit<Partial<MachineOptions>, 'devices' | 'onProgress' | 'memoryOptions'> {
   /** Files for `machine.fwCfg`: a text, or a number as 8 bytes. */
   fwCfg?: Readonly<Record<string, string | number>>
   /** virtio devices, in the order of their PCI slots. */

@@ -15,6 +15,7 @@ export interface MachineArguments {
   protocol?: string
   firmware?: string
   memory?: string
+  thp?: boolean
   cpus?: string
   threads?: string
   cores?: string
@@ -41,6 +42,7 @@ export function machineOptions(
     holdSerialInput: !process.stdin.isTTY,
     ...config,
     ...(args.memory === undefined ? {} : { memory: args.memory }),
+    ...(args.thp ? { memoryOptions: { backing: 'anonymous', thp: 'madvise' } as const } : {}),
     ...(args.cpus === undefined ? {} : { cpus: Number(args.cpus) }),
     ...(args.threads === undefined ? {} : { threadsPerCore: Number(args.threads) }),
     ...(args.cores === undefined ? {} : { coresPerSocket: Number(args.cores) }),

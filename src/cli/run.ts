@@ -25,6 +25,7 @@ Boots a kernel in this process, the terminal on its first serial port.
       --protocol P      auto, linux64, pvh or multiboot (default: auto)
       --firmware FILE   start firmware instead of a kernel
   -m, --memory SIZE     RAM, such as 512M or 2G (default: 256M)
+      --thp             ask the host for transparent huge pages
       --cpus N          vCPUs (default: 1)
       --threads N       of them in each core (default: 1)
       --cores N         in each socket (default: all in one)
@@ -64,6 +65,7 @@ export async function run(args: string[]): Promise<number> {
       protocol: { type: 'string' },
       firmware: { type: 'string' },
       memory: { type: 'string', short: 'm' },
+      thp: { type: 'boolean' },
       cpus: { type: 'string' },
       threads: { type: 'string' },
       cores: { type: 'string' },

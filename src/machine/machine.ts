@@ -6,6 +6,7 @@ import { type BootProtocol, type BootState, type FirmwareState, layOutRam } from
 import { AbortError, KvmError } from '../core/errors.js'
 import type { Exit } from '../core/exits/exits.js'
 import { Kvm } from '../core/kvm.js'
+import type { MemoryOptions } from '../core/memory/memory-options.js'
 import { GuestMemory } from '../core/memory.js'
 import type { VmState } from '../core/state/state-vm.js'
 import { instance, integer, object, oneOf } from '../core/validate.js'
@@ -46,6 +47,11 @@ import { closeInTime, type MachineDevice, machineDevices, VirtioDevices } from '
 export interface MachineOptions extends CpuOptions {
   /** RAM in bytes, or as `'512M'`, `'1G'`; 256 MiB unless said. */
   memory?: number | string
+  /**
+   * How the RAM is allocated; a memfd unless said. `{ backing: 'anonymous', thp: 'madvise' }` asks for huge pages, with which
+   * guests touch new memory faster, and small ones take more of it.
+   */
+  memoryOptions?: MemoryOptions
   boot: MachineBoot
   /** Hold back serial input until the guest reads its port, for input that is piped in. */
   holdSerialInput?: boolean
@@ -209,7 +215,7 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
       const load = await readBoot(boot, options.onProgress)
       timeline.mark('images read')
       kvm = Kvm.open()
-      ram = GuestMemory.create(layout)
+      ram = GuestMemory.create(layout, options.memoryOptions)
       const behaviour = { holdSerialInput, onReset }
       const settings = { ...behaviour, load, cpus, devices, devicePlaces, timeline }
       machine = new Machine(kvm, ram, settings)

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { type ImageProgress, Machine } from '../../src/index.js'
+import { ELF_LOAD_GPA } from '../helpers/boot-images.js'
 import { crashKernel, echoKernel, spinKernel } from '../helpers/small-kernels.js'
 
 const create = (kernel: Uint8Array, cpus = 1) =>
@@ -140,6 +141,14 @@ test('a file that is booted is mapped, takes no memory once it is in RAM, and is
   } finally {
     rmSync(folder, { recursive: true })
   }
+})
+
+test('its RAM is allocated as asked for', async () => {
+  const memoryOptions = { backing: 'anonymous', thp: 'madvise' } as const
+  await using machine = await Machine.create({ memoryOptions, boot: { kernel: spinKernel } })
+  expect(machine.memory.pageState(ELF_LOAD_GPA)).toMatchObject({ present: true, file: false })
+  await using usual = await create(spinKernel)
+  expect(usual.memory.pageState(ELF_LOAD_GPA)).toMatchObject({ present: true, file: true })
 })
 
 test('a file that cannot be mapped is read', async () => {
