@@ -98,7 +98,8 @@ static int add_processors(struct smp *smp, const char **step) {
 }
 
 static int start(struct smp *smp) {
-  for (uint32_t i = 0; i < smp->count; i++) {
+  // The first, which wakes the others, comes last.
+  for (uint32_t i = smp->count; i-- > 0;) {
     struct processor *processor = &smp->processors[i];
     errno = pthread_create(&processor->thread, NULL, run_processor, processor);
     if (errno != 0) return -1;
