@@ -86,6 +86,7 @@ export function comparePrepared(
   loops: Loops,
   { c, ours }: { c: Prepared; ours: Prepared },
   pairs: number,
+  warmUps = 3,
 ): Comparison {
   const cpu = new Series()
   const wall = new Series()
@@ -97,7 +98,7 @@ export function comparePrepared(
     const cpuTime = loops.cpuTime() - cpuStart
     return { cpu: cpuTime, wall: loops.wallTime() - wallStart }
   }
-  for (let i = 0; i < 3; i++) for (const side of [c, ours]) time(side)
+  for (let i = 0; i < warmUps; i++) for (const side of [c, ours]) time(side)
   for (let pair = 0; pair < pairs; pair++) {
     const cFirst = pair % 2 === 0 ? time(c) : undefined
     const our = time(ours)
