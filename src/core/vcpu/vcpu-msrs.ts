@@ -1,12 +1,6 @@
 // Model-specific registers, any number at a time.
 
-import {
-  decodeKvmMsrEntry,
-  encodeKvmMsrEntry,
-  KVM_GET_MSRS,
-  KVM_SET_MSRS,
-  type StructView,
-} from '../../uapi/index.js'
+import { encodeKvmMsrEntry, KVM_GET_MSRS, KVM_SET_MSRS, type StructView } from '../../uapi/index.js'
 import { withDraft } from '../draft.js'
 import { kvmError } from '../errors.js'
 import { list, uint32 } from '../validate.js'
@@ -33,16 +27,23 @@ export abstract class VcpuMsrs extends VcpuCpuid {
    * @throws KvmError naming in `msr` the first one that KVM refuses to read.
    */
   getMsrs(indices: readonly number[]): MsrEntry[] {
-    const entries = list(indices, 'indices').map((index) => ({
-      index: uint32(index, 'indices'),
-      data: 0n,
-    }))
-    return batches(entries).flatMap((batch) =>
+    const wanted = list(indices, 'indices')
+    const entries: MsrEntry[] = []
+    for (let from = 0; from < wanted.length; from += MSR_BATCH) {
       withDraft((draft) => {
-        this.#transferMsrs(KVM_GET_MSRS, 'KVM_GET_MSRS', batch, draft)
-        return batch.map((_, i) => msrEntry(draft, i))
-      }),
-    )
+        const { u32, u64 } = draft
+        const count = Math.min(MSR_BATCH, wanted.length - from)
+        for (let i = 0; i < count; i++) {
+          u32[indexAt(i)] = uint32(wanted[from + i], 'indices')
+          u32[indexAt(i) + 1] = 0
+        }
+        this.#transferMsrs(KVM_GET_MSRS, 'KVM_GET_MSRS', count, draft)
+        for (let i = 0; i < count; i++) {
+          entries.push({ index: u32[indexAt(i)]!, data: u64[dataAt(i)]! })
+        }
+      })
+    }
+    return entries
   }
 
   /**
@@ -52,38 +53,33 @@ export abstract class VcpuMsrs extends VcpuCpuid {
    * @throws KvmError naming in `msr` the one that KVM refused; those before it are written.
    */
   setMsrs(entries: readonly MsrEntry[]): void {
-    for (const batch of batches(list(entries, 'entries'))) {
-      withDraft((draft) => this.#transferMsrs(KVM_SET_MSRS, 'KVM_SET_MSRS', batch, draft))
+    const all = list(entries, 'entries').slice()
+    for (let from = 0; from < all.length; from += MSR_BATCH) {
+      withDraft((draft) => {
+        const count = Math.min(MSR_BATCH, all.length - from)
+        for (let i = 0; i < count; i++) {
+          encodeKvmMsrEntry(draft, HEADER + i * ENTRY, all[from + i]!)
+        }
+        this.#transferMsrs(KVM_SET_MSRS, 'KVM_SET_MSRS', count, draft)
+      })
     }
   }
 
   // KERNEL: both requests return how many MSRs they got through and stop at the first they refuse.
-  #transferMsrs(
-    request: number,
-    name: string,
-    batch: readonly MsrEntry[],
-    draft: StructView,
-  ): void {
-    for (let i = 0; i < batch.length; i++) encodeKvmMsrEntry(draft, HEADER + i * ENTRY, batch[i]!)
-    draft.u32[0] = batch.length
+  #transferMsrs(request: number, name: string, count: number, draft: StructView): void {
+    draft.u32[0] = count
     draft.u32[1] = 0
     const done = this.request(request, name, draft.buffer as ArrayBuffer)
-    if (done === batch.length) return
+    if (done === count) return
     throw kvmError(EINVAL, {
       ioctl: name,
-      msr: msrEntry(draft, done).index,
+      msr: draft.u32[indexAt(done)]!,
       vcpuId: this.id,
       reason: 'KVM refuses this MSR',
     })
   }
 }
 
-function batches(entries: readonly MsrEntry[]): MsrEntry[][] {
-  const count = Math.ceil(entries.length / MSR_BATCH)
-  return Array.from({ length: count }, (_, i) => entries.slice(i * MSR_BATCH, (i + 1) * MSR_BATCH))
-}
-
-function msrEntry(view: StructView, i: number): MsrEntry {
-  const { index, data } = decodeKvmMsrEntry(view, HEADER + i * ENTRY)
-  return { index, data }
-}
+/** Where the fields of struct kvm_msr_entry are, in words of their sizes. */
+const indexAt = (i: number) => (HEADER + i * ENTRY) / 4
+const dataAt = (i: number) => (HEADER + i * ENTRY) / 8 + 1
