@@ -23,6 +23,7 @@ const PTHREAD = {
     '_setspecific',
     '_key_delete',
     'getcpuclockid',
+    'attr_setstacksize',
   ],
   'GLIBC_2.12': ['setname_np'],
 }
