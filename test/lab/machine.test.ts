@@ -1,31 +1,14 @@
 // Debian's kernel, unmodified, in machines of one, two and eight processors described by ACPI: it finds
-// them all, takes interrupts on each, hears the power button, and its reboot and power-off end the run. Without
-// ACPI it finds two by the MP table.
+// them all, takes interrupts on each, hears the power button, and its reboot and power-off end the run.
 
-import { spawnSync } from 'node:child_process'
-import { join } from 'node:path'
 import { beforeAll, expect, test } from 'vitest'
-import { initramfs } from '../../lab/linux.mjs'
+import { type MachineRun, runMachines, timerInterrupts } from '../helpers/lab-machines.js'
 
-const root = join(import.meta.dirname, '..', '..')
-const runs = new Map<string, { output: string; end: string }>()
+let runs: Map<string, MachineRun>
 
 beforeAll(() => {
-  // What the lab cannot download.
-  initramfs('')
-  const script = 'test/lab/fixtures/machines.mjs'
-  const lab = [join(root, 'lab', 'run.mjs'), '--timeout', '800', '--', 'node', script]
-  const { stdout } = spawnSync(process.execPath, lab, { cwd: root, encoding: 'utf8' })
-  for (const [, cpus, output, end] of stdout.matchAll(/<(\d[^>]*)>\n([\s\S]*?)<end (\w+) /g)) {
-    runs.set(cpus!, { output: output!, end: end! })
-  }
+  runs = runMachines()
 }, 900_000)
-
-/** Of each processor. */
-function timerInterrupts(output = ''): number[] {
-  const local = /^ *LOC:((?: +\d+)+) +Local timer interrupts/m.exec(output)
-  return local?.[1]?.trim().split(/ +/).map(Number) ?? []
-}
 
 test.each([
   ['1', 'reset'],
@@ -39,18 +22,6 @@ test.each([
   expect(Math.min(...counts)).toBeGreaterThan(0)
   expect(run?.output).toMatch(/ 9:.*IO-APIC +9-fasteoi +acpi/)
   expect(run?.end).toBe(end)
-})
-
-test('two processors by the MP table, without ACPI', () => {
-  const run = runs.get('2 acpi=off')
-  expect(run?.output).toContain('Intel MultiProcessor Specification v1.4')
-  expect(run?.output).toContain('processors: 2\r\n')
-  const counts = timerInterrupts(run?.output)
-  expect(counts.length).toBe(2)
-  expect(Math.min(...counts)).toBeGreaterThan(0)
-  expect(run?.output).toMatch(/ 4: .*[1-9]\d* .*IO-APIC +4-edge +ttyS0/)
-  expect(run?.output).not.toMatch(/ acpi$/m)
-  expect(run?.end).toBe('reset')
 })
 
 test('the power button reaches the guest', () => {
