@@ -8,6 +8,7 @@ import {
   KVM_RESET_DIRTY_RINGS,
 } from '../../uapi/index.js'
 import { check } from '../errors.js'
+import { bitmapSize } from '../memory/dirty-bits.js'
 import { bytes, integer, object, outOfRange, uint32 } from '../validate.js'
 import { dirtyRingsOf } from './vm-file.js'
 import { VmMemory } from './vm-memory.js'
@@ -121,9 +122,6 @@ export abstract class VmDirty extends VmMemory {
     return count
   }
 }
-
-/** Bytes of a bitmap of so many pages: whole words of 64 bits. */
-const bitmapSize = (pages: number) => Math.ceil(pages / 64) * 8
 
 /** The bitmap in as many bytes as the kernel reads. */
 function padded(bitmap: Uint8Array, pages: number): Uint8Array {
