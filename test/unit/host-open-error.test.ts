@@ -36,6 +36,17 @@ describe('a missing device', () => {
     expect(real).not.toContain('nested')
   })
 
+  it('names an engine that needs no extension of the processor and did not start', () => {
+    const files = {
+      '/proc/cpuinfo': cpuinfo('hypervisor', AMD),
+      ...moduleFiles('kvm', {}, { builtIn: true }),
+      ...moduleFiles('kvm_pvm', {}, { builtIn: true }),
+    }
+    const explained = explain('ENOENT', files)
+    expect(explained).toContain('kvm_pvm is there but did not start')
+    expect(explained).not.toContain('nested virtualization')
+  })
+
   it('asks for the device file when the kernel serves it', () => {
     const served = { '/proc/cpuinfo': cpuinfo(''), '/sys/class/misc/kvm/dev': '10:232' }
     expect(explain('ENOENT', served)).toContain('sudo mknod /dev/kvm c 10 232')

@@ -45,8 +45,9 @@ export function explainOpenError(code: string, path: string, root = '/'): string
 }
 
 function explainMissing(files: HostFiles): string {
-  const engine = engineFor(files)
   const modules = readHostModules(files).map(({ name }) => name)
+  // Not every engine needs an extension of the processor: one in software (kvm_pvm) shows as a module.
+  const engine = engineFor(files) ?? modules.find((name) => name !== 'kvm')
   if (files.has('/sys/class/misc/kvm')) {
     const remedy = isContainer(files)
       ? PASS_THE_DEVICE
@@ -61,7 +62,7 @@ function explainMissing(files: HostFiles): string {
   }
   return (
     `${engine} is there but did not start; see \`dmesg\` (virtualization may be disabled in the ` +
-    'firmware, or in use by another hypervisor)'
+    'firmware, in use by another hypervisor, or not possible inside this one)'
   )
 }
 

@@ -19,7 +19,7 @@ test.each([
   (how, status, complaint) => {
     const image = join(folder, `${how}.img`)
     writeFileSync(image, Buffer.alloc(8 * 2 ** 20))
-    const script = join('test', 'process', 'disk-end.ts')
+    const script = join('test', 'helpers', 'disk-end.ts')
     const args = ['--import', 'tsx', script, how, image]
     const ended = spawnSync(process.execPath, args, {
       cwd: root,

@@ -1,12 +1,12 @@
 // A driver that writes blocks, flushes, and says on standard output what is on the disk for sure, until it
 // is killed: for disk-kill.test.ts.
 //
-//   tsx test/process/disk-writer.ts IMAGE SEED
+//   tsx test/helpers/disk-writer.ts IMAGE SEED
 import { writeSync } from 'node:fs'
 import { VIRTIO_BLK_S } from '../../src/devices/index.js'
 import { VirtioDisk } from '../../src/index.js'
-import { BlockDriver } from '../helpers/block-driver.js'
-import { Dice } from '../helpers/dice.js'
+import { BlockDriver } from './block-driver.js'
+import { Dice } from './dice.js'
 
 const BLOCK = 4096
 const [image = '', seed = '1'] = process.argv.slice(2)

@@ -18,7 +18,7 @@ afterAll(() => rmSync(folder, { recursive: true }))
 
 /** Writes until the kill. @returns What was said to be flushed, in order. */
 async function writeUntilKilled(image: string, seed: number, afterMs: number): Promise<number[][]> {
-  const script = join('test', 'process', 'disk-writer.ts')
+  const script = join('test', 'helpers', 'disk-writer.ts')
   const child = spawn(process.execPath, ['--import', 'tsx', script, image, `${seed}`], {
     cwd: root,
     stdio: ['ignore', 'pipe', 'inherit'],

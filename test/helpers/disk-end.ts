@@ -1,10 +1,10 @@
 // Ends in a given way while a disk has requests in flight: for disk-end.test.ts.
 //
-//   tsx test/process/disk-end.ts exit|throw|leave|terminate IMAGE
+//   tsx test/helpers/disk-end.ts exit|throw|leave|terminate IMAGE
 import { once } from 'node:events'
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads'
 import { VirtioDisk } from '../../src/index.js'
-import { BlockDriver } from '../helpers/block-driver.js'
+import { BlockDriver } from './block-driver.js'
 
 const LENGTH = 0x4_0000
 /** Workers have no loader of TypeScript of their own. */
