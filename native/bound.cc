@@ -68,13 +68,17 @@ Result call(napi_env env, File& file, const Request& request, napi_value argumen
   return checked_ioctl(file.fd(), request.number, arg);
 }
 
+// The request of this number, unless it needs more than a number and a struct without pointers.
+inline const Request* find_plain(uint32_t given, ScopeMask scope) {
+  const Request* request = find_request(given, scope);
+  const bool is_plain = request != nullptr && request->number != kRun &&
+                        (request->flags & (kHasPointers | kReturnsFd)) == 0;
+  return is_plain ? request : nullptr;
+}
+
 Result call_by_number(napi_env env, File& file, uint32_t given, napi_value argument) {
-  const Request* request = find_request(given, scope_of(file));
-  if (request == nullptr || (request->flags & (kHasPointers | kReturnsFd)) ||
-      request->number == kRun) {
-    return kUnknownRequest;
-  }
-  return call(env, file, *request, argument);
+  const Request* request = find_plain(given, scope_of(file));
+  return request == nullptr ? kUnknownRequest : call(env, file, *request, argument);
 }
 
 napi_value bound_ioctl(napi_env env, napi_callback_info info) {
@@ -127,11 +131,8 @@ inline Result call(Vm& vm, uint32_t request, unsigned long argument) {
 
 template <typename T>
 inline Result issue(T& file, const Environment& environment, ScopeMask scope) {
-  const Request* request = find_request(environment.chosen[1], scope);
-  if (request == nullptr || (request->flags & (kHasPointers | kReturnsFd)) ||
-      request->number == kRun || request->number == kEnableCap) {
-    return kUnknownRequest;
-  }
+  const Request* request = find_plain(environment.chosen[1], scope);
+  if (request == nullptr || request->number == kEnableCap) return kUnknownRequest;
   if (request->arg != ArgKind::kPointer) return call(file, request->number, 0);
   if (!fits(*request, environment.scratch, kScratchSize, xsave2_size(file))) {
     return kBufferTooSmall;
