@@ -9,7 +9,6 @@ export const benchmark: Benchmark = ({ effort }) =>
     {
       device: 'block',
       source: 'disk-load.c',
-      script: (milliseconds) => `exec /bin/load /dev/vda ${milliseconds}\n`,
       modules: ['virtio_pci', 'virtio_blk'],
       tests: {
         'read-128k-32': 'reads of 128 KiB in a row, 32 at once',

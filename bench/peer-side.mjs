@@ -1,59 +1,83 @@
 // @ts-check
-// The part of bench/peers.ts that runs in the lab: boots the same guest by node-kvm and by QEMU in turn,
-// each with the same device, and notes how long each operation takes, how much CPU the process used for it,
-// and how often the guest left the kernel. Prints a line of JSON for each test of each boot.
+// The part of bench/peers.ts that runs in the lab: boots the same guest by node-kvm and by QEMU, each with
+// the same device, and has the one and then the other do each test, while the other is idle. Notes how long
+// each operation takes, how much CPU the process used for it, and how often its guest left the kernel. Prints
+// a line of JSON for each test.
 //
-//   node bench/peer-side.mjs block|net ROUNDS KERNEL INITRD [PROGRAM]
+//   node bench/peer-side.mjs block|net BOOTS ROUNDS MILLISECONDS TESTS KERNEL INITRD [PROGRAM]
 import { execFileSync, spawn } from 'node:child_process'
 import { closeSync, ftruncateSync, openSync, readFileSync } from 'node:fs'
-import { createInterface } from 'node:readline'
 import { countExits } from '../lab/kvm-trace.mjs'
 
-const [device = '', rounds = '1', kernel = '', initrd = '', program = ''] = process.argv.slice(2)
-const IMAGE = '/tmp/bench.img'
+const [device = '', boots = '1', rounds = '1', milliseconds = '', ...rest] = process.argv.slice(2)
+const [tests = '', kernel = '', initrd = '', program = ''] = rest
 const SIZE = 128 * 2 ** 20
-const TAP = 'bench0'
 const CMDLINE = 'console=ttyS0 panic=-1 quiet'
+/** Between two tests, for what one leaves behind: threads that end, connections that close. */
+const PAUSE_MS = 100
 const TICK_NS = 10_000_000
 
-/** What the host has to have, and what each side is told about it. */
+/** @typedef {'ours' | 'qemu'} Side */
+/** @type {readonly Side[]} */
+const SIDES = ['ours', 'qemu']
+
+/** @param {Side} side */
+const imageOf = (side) => `/tmp/${side}.img`
+/** @param {Side} side */
+const subnetOf = (side) => `10.9.${SIDES.indexOf(side)}`
+/** @param {Side} side */
+const macOf = (side) => `52:54:00:00:00:0${SIDES.indexOf(side)}`
+
+/** What the host has to have, what each side is told about it, and what the guest's program is told. */
 const devices = {
   block: {
-    prepare() {
-      const file = openSync(IMAGE, 'w')
+    /** @param {Side} side */
+    prepare(side) {
+      const file = openSync(imageOf(side), 'w')
       ftruncateSync(file, SIZE)
       closeSync(file)
     },
-    ours: ['--device', `disk,${IMAGE}`],
+    ours: ['--device', `disk,${imageOf('ours')}`],
     qemu: [
       ...['-object', 'iothread,id=io'],
-      ...['-drive', `file=${IMAGE},format=raw,if=none,id=disk,cache=writeback,aio=io_uring`],
+      '-drive',
+      `file=${imageOf('qemu')},format=raw,if=none,id=disk,cache=writeback,aio=io_uring`,
       ...['-device', 'virtio-blk-pci,drive=disk,iothread=io,disable-legacy=on'],
     ],
+    greeting: () => [],
+    load: () => '/dev/vda',
   },
   net: {
-    prepare() {
+    /** @param {Side} side */
+    prepare(side) {
       const ip = (/** @type {string} */ args) => execFileSync('ip', args.split(' '))
-      ip(`tuntap add dev ${TAP} mode tap`)
-      ip(`addr add 10.9.0.1/24 dev ${TAP}`)
-      ip(`link set ${TAP} up`)
-      spawn(program, ['peer', TAP], { stdio: ['ignore', 'inherit', 'inherit'] }).unref()
+      ip(`tuntap add dev ${side} mode tap`)
+      ip(`addr add ${subnetOf(side)}.1/24 dev ${side}`)
+      ip(`link set ${side} up`)
+      const args = ['peer', side, `${subnetOf(side)}.1`]
+      spawn(program, args, { stdio: ['ignore', 'inherit', 'inherit'] }).unref()
     },
-    ours: ['--net', `tap=${TAP},mac=52:54:00:00:00:09`],
+    ours: ['--net', `tap=ours,mac=${macOf('ours')}`],
     qemu: [
-      ...['-netdev', `tap,id=net,ifname=${TAP},script=no,downscript=no`],
+      ...['-netdev', 'tap,id=net,ifname=qemu,script=no,downscript=no'],
       '-device',
-      'virtio-net-pci,netdev=net,mac=52:54:00:00:00:09,disable-legacy=on,romfile=',
+      `virtio-net-pci,netdev=net,mac=${macOf('qemu')},disable-legacy=on,romfile=`,
     ],
+    greeting: (/** @type {Side} */ side) => [
+      `ip addr add ${subnetOf(side)}.2/24 dev eth0`,
+      'ip link set eth0 up',
+    ],
+    load: (/** @type {Side} */ side) => `guest ${subnetOf(side)}.1`,
   },
 }
 const chosen = devices[/** @type {keyof typeof devices} */ (device)]
 
-const sides = {
+const commands = {
   ours: [
     process.execPath,
     ...['lib/cli/main.js', 'run', '--kernel', kernel, '--initrd', initrd, '--cmdline', CMDLINE],
-    ...['--memory', '256M', ...chosen.ours],
+    // Huge pages, which QEMU asks for as well.
+    ...['--memory', '256M', '--thp', ...chosen.ours],
   ],
   qemu: [
     'qemu-system-x86_64',
@@ -63,39 +87,103 @@ const sides = {
   ],
 }
 
-/** CPU time of a process, its guest included. @param {number} pid */
+/** CPU time of a process, its guest and its former threads included. @param {number} pid */
 function cpuNs(pid) {
   const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? []
   return (Number(fields[11]) + Number(fields[12])) * TICK_NS
 }
 
-/** @param {'ours' | 'qemu'} side */
-async function boot(side) {
-  const [command = '', ...args] = sides[side]
-  const exits = countExits()
-  const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'inherit'] })
-  let before = { cpu: 0, exits: 0 }
-  for await (const line of createInterface(child.stdout)) {
-    const [word, test, operations, ns] = line.trim().split(' ')
-    const now = { cpu: cpuNs(child.pid ?? 0), exits: exits.count }
-    if (word === 'begin') before = now
-    else if (word !== 'end' && line.trim() !== '') console.error(`${side}: ${line}`)
-    if (word !== 'end') continue
+/** A guest that does what it is told, line by line. */
+class Guest {
+  #text = ''
+  #wake = () => {}
+
+  /** @param {Side} side */
+  constructor(side) {
+    this.side = side
+    const [command = '', ...args] = commands[side]
+    this.process = spawn(command, args, { stdio: ['pipe', 'pipe', 'inherit'] })
+    this.process.stdout.setEncoding('latin1').on('data', (text) => {
+      this.#text += text
+      this.#wake()
+    })
+  }
+
+  /** Waits for more output, and gives what there is. */
+  async #more() {
+    const before = this.#text
+    while (this.#text === before) {
+      if (this.process.exitCode !== null) throw new Error(`${this.side} ended`)
+      await new Promise((resolve) => {
+        this.#wake = () => resolve(undefined)
+        setTimeout(resolve, 1000)
+      })
+    }
+  }
+
+  /** The rest of the next line that begins so; what comes before it is over. @param {string} word */
+  async awaitLine(word) {
+    const line = new RegExp(`^${word}\\b *(.*?)\\r?\\n`, 'm')
+    for (;;) {
+      const found = line.exec(this.#text)
+      if (found !== null) {
+        this.#text = this.#text.slice(found.index + found[0].length)
+        return (found[1] ?? '').split(' ')
+      }
+      await this.#more()
+    }
+  }
+
+  /** @param {string} line */
+  tell(line) {
+    this.process.stdin.write(`${line}\n`)
+  }
+
+  async ready() {
+    await this.awaitLine('ready')
+    for (const line of chosen.greeting(this.side)) this.tell(line)
+  }
+
+  /** What the guest prints costs exits, and more on one side than on the other: it is silent meanwhile. */
+  async measure(/** @type {string} */ test) {
+    const pid = this.process.pid ?? 0
+    this.tell(`/bin/load ${chosen.load(this.side)} ${milliseconds} ${test}`)
+    await this.awaitLine('begin')
+    const before = { cpu: cpuNs(pid), exits: exits.count }
+    await this.#more()
+    const now = { cpu: cpuNs(pid), exits: exits.count }
+    const [, operations, ns] = await this.awaitLine('end')
     const count = Number(operations)
-    const each = {
-      ns: Number(ns) / count,
+    return {
+      ...{ side: this.side, test, operations: count, ns: Number(ns) / count },
       cpuNs: (now.cpu - before.cpu) / count,
       exits: (now.exits - before.exits) / count,
     }
-    console.log(JSON.stringify({ side, test, operations: count, ...each }))
   }
-  exits.close()
+
+  async end() {
+    this.tell('exit')
+    await this.awaitLine('init')
+    this.process.kill()
+  }
 }
 
-chosen.prepare()
-for (let round = 0; round < Number(rounds); round++) {
-  // Whoever is first has the colder caches: they take turns in that, too.
-  for (const side of round % 2 ? ['qemu', 'ours'] : ['ours', 'qemu']) {
-    await boot(/** @type {'ours' | 'qemu'} */ (side))
+for (const side of SIDES) chosen.prepare(side)
+// ORDER: once, before guests run: it changes the kernel's code, which the lab's emulator does not always survive.
+const exits = countExits()
+for (let boot = 0; boot < Number(boots); boot++) {
+  const guests = SIDES.map((side) => new Guest(side))
+  for (const guest of guests) await guest.ready()
+  // The first round warms up: an emulator translates code, and images get their pages.
+  for (let round = 0; round <= Number(rounds); round++) {
+    for (const test of tests.split(',')) {
+      for (const guest of round % 2 ? guests : [...guests].reverse()) {
+        const sample = await guest.measure(test)
+        if (round > 0) console.log(JSON.stringify({ boot, ...sample }))
+        await new Promise((resolve) => setTimeout(resolve, PAUSE_MS))
+      }
+    }
   }
+  for (const guest of guests) await guest.end()
 }
+exits.close()

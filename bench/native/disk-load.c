@@ -1,9 +1,9 @@
 // The load of bench/block.ts, a program in the guest: reads and writes of a raw disk, past the guest's
 // cache, one or many at a time.
 //
-//   disk-load DEVICE MILLISECONDS_OF_EACH
+//   disk-load DEVICE MILLISECONDS TEST
 //
-// Prints "begin NAME" before each test, and "end NAME REQUESTS NANOSECONDS" after it.
+// Prints "begin NAME" before the test, and "end NAME REQUESTS NANOSECONDS" after it.
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <linux/aio_abi.h>
@@ -20,6 +20,8 @@
 #define MOST_DEPTH 32
 #define SEQUENTIAL (128 * 1024)
 #define RANDOM 4096
+// Until what was printed has reached whoever reads it.
+#define SILENCE_US 100000
 
 struct test {
   const char* name;
@@ -74,6 +76,7 @@ static void run(const struct test* test, int fd, uint64_t size, int64_t duration
     list[i] = &blocks_of[i];
   }
   printf("begin %s\n", test->name);
+  usleep(SILENCE_US);
   int64_t start = now();
   if (syscall(SYS_io_submit, context, test->depth, list) != test->depth) fail("io_submit");
   int in_flight = test->depth;
@@ -99,13 +102,15 @@ static void run(const struct test* test, int fd, uint64_t size, int64_t duration
 }
 
 int main(int argc, char** argv) {
-  if (argc != 3) return 2;
+  if (argc != 4) return 2;
   setvbuf(stdout, NULL, _IONBF, 0);
   int fd = open(argv[1], O_RDWR | O_DIRECT);
   uint64_t size = 0;
   if (fd < 0 || ioctl(fd, BLKGETSIZE64, &size) != 0) fail(argv[1]);
   for (size_t i = 0; i < sizeof tests / sizeof *tests; i++) {
+    if (strcmp(tests[i].name, argv[3]) != 0) continue;
     run(&tests[i], fd, size, atoll(argv[2]) * 1000000);
+    return 0;
   }
-  return 0;
+  return 2;
 }

@@ -1,9 +1,9 @@
 // The load of bench/net.ts: TCP streams and UDP frames of 60 bytes between a guest and its host.
 //
-//   net-load guest PEER MILLISECONDS_OF_EACH   in the guest
-//   net-load peer INTERFACE                    on the host, for one guest after the other
+//   net-load guest PEER MILLISECONDS TEST   in the guest
+//   net-load peer INTERFACE ADDRESS         on the host, for one guest after the other
 //
-// The guest prints "begin NAME" before each test, and "end NAME OPERATIONS NANOSECONDS" after it. A test
+// The guest prints "begin NAME" before the test, and "end NAME OPERATIONS NANOSECONDS" after it. A test
 // is a connection to the peer: what the guest wants, then the test, then what the peer has counted.
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -26,6 +26,8 @@
 // Frames to the guest that it has not acknowledged; fewer than a TAP's queue holds.
 #define WINDOW 256
 #define ACKNOWLEDGED 64
+// Until what was printed has reached whoever reads it.
+#define SILENCE_US 100000
 
 enum kind { TCP_OUT, TCP_IN, UDP_OUT, UDP_IN, UDP_ECHO, KINDS };
 static const char* const names[KINDS] = {"tcp-out", "tcp-in", "udp-out", "udp-in", "udp-echo"};
@@ -34,6 +36,8 @@ struct wish {
   uint32_t kind, milliseconds;
 };
 
+// What to listen at: two peers are on one host.
+static struct in_addr own = {INADDR_ANY};
 static char chunk[CHUNK];
 static char payload[BATCH][18];
 static struct iovec parts[BATCH];
@@ -143,8 +147,7 @@ static void serve(int control, const char* interface) {
   socklen_t size = sizeof guest;
   if (recv(control, &wish, sizeof wish, MSG_WAITALL) != sizeof wish) return;
   if (getpeername(control, (void*)&guest, &size) != 0) fail("getpeername");
-  struct in_addr any = {INADDR_ANY};
-  int udp = socket_at(SOCK_DGRAM, any, PORT, 1);
+  int udp = socket_at(SOCK_DGRAM, own, PORT, 1);
   guest.sin_port = htons(PORT);
   if (connect(udp, (void*)&guest, sizeof guest) != 0) fail("connect");
   uint64_t count = frames_of(interface);
@@ -191,17 +194,17 @@ static uint64_t round_trips(int udp, int64_t end) {
 
 static void test(enum kind kind, struct in_addr peer, uint32_t milliseconds) {
   struct wish wish = {kind, milliseconds};
-  struct in_addr any = {INADDR_ANY};
-  int control, udp = socket_at(SOCK_DGRAM, any, PORT, 1);
+  int control, udp = socket_at(SOCK_DGRAM, own, PORT, 1);
   struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(PORT), .sin_addr = peer};
   if (connect(udp, (void*)&to, sizeof to) != 0) fail("connect");
   for (int i = 0; (control = socket_at(SOCK_STREAM, peer, PORT, 0)) < 0; i++) {
     if (i == 50) fail("no peer");
     usleep(100000);
   }
+  printf("begin %s\n", names[kind]);
+  usleep(SILENCE_US);
   write_all(control, &wish, sizeof wish);
   read_all(control, chunk, 1);
-  printf("begin %s\n", names[kind]);
   int64_t start = now(), end = start + milliseconds * 1000000ll;
   uint64_t count = 0;
   if (kind == TCP_OUT) {
@@ -225,8 +228,7 @@ static void test(enum kind kind, struct in_addr peer, uint32_t milliseconds) {
 }
 
 static void serve_all(const char* interface) {
-  struct in_addr any = {INADDR_ANY};
-  int listening = socket_at(SOCK_STREAM, any, PORT, 1);
+  int listening = socket_at(SOCK_STREAM, own, PORT, 1);
   if (listen(listening, 1) != 0) fail("listen");
   for (;;) {
     int control = accept(listening, NULL, NULL);
@@ -242,9 +244,13 @@ int main(int argc, char** argv) {
     parts[i] = (struct iovec){payload[i], sizeof payload[i]};
     messages[i].msg_hdr = (struct msghdr){.msg_iov = &parts[i], .msg_iovlen = 1};
   }
-  if (argc == 3 && strcmp(argv[1], "peer") == 0) serve_all(argv[2]);
+  if (argc == 4 && strcmp(argv[1], "peer") == 0 && inet_aton(argv[3], &own)) serve_all(argv[2]);
   struct in_addr peer;
-  if (argc != 4 || inet_aton(argv[2], &peer) == 0) return 2;
-  for (int kind = 0; kind < KINDS; kind++) test(kind, peer, (uint32_t)atoi(argv[3]));
-  return 0;
+  if (argc != 5 || inet_aton(argv[2], &peer) == 0) return 2;
+  for (int kind = 0; kind < KINDS; kind++) {
+    if (strcmp(names[kind], argv[4]) != 0) continue;
+    test(kind, peer, (uint32_t)atoi(argv[3]));
+    return 0;
+  }
+  return 2;
 }
