@@ -25,6 +25,7 @@
         "native/frame_receiver.cc",
         "native/frame_sender.cc",
         "native/guest_ram.cc",
+        "native/immediate_io.cc",
         "native/io_engine.cc",
         "native/io_ring.cc",
         "native/io_threads.cc",

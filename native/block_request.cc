@@ -140,6 +140,7 @@ BlockRequest::Next BlockRequest::transfer(Disk& disk) {
   operation_.parts = data_;
   operation_.part_count = static_cast<uint32_t>(data_count_);
   operation_.fd = disk.fd_for(data_, data_count_, operation_.offset);
+  operation_.cached = !disk.direct() || operation_.fd != disk.fd();
   return Next::kOperation;
 }
 

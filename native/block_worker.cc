@@ -90,22 +90,36 @@ void BlockWorker::loop() {
     return;
   }
   uses_ring_.store(engine_->is_ring(), std::memory_order_relaxed);
+  engine_->watch(kick_, kKickToken);
   set_state(State::kRunning);
   while (!ending() || in_flight() != 0) {
     take_requests();
     start_run();
     interrupt();
     tell_pause();
-    if (!kick_watched_) {
-      engine_->watch(kick_, kKickToken);
-      kick_watched_ = true;
-    }
-    IoCompletion completions[kBatch];
-    size_t count = engine_->wait(wait_ns_, completions, kBatch);
-    for (size_t i = 0; i < count; i++) on_completion(completions[i]);
+    wait();
     interrupt();
   }
   end(State::kEnded);
+}
+
+void BlockWorker::wait() {
+  bool idle = immediate_.empty();
+  // Only a driver's event may be waiting, and its buffers are looked for anyway.
+  if (idle || started_ != 0) {
+    IoCompletion completions[kBatch];
+    size_t count = engine_->wait(idle ? wait_ns_ : 0, completions, kBatch);
+    for (size_t i = 0; i < count; i++) on_completion(completions[i]);
+  }
+  finish_immediate();
+}
+
+// What follows of them may be done at once as well, and waits for the next round.
+void BlockWorker::finish_immediate() {
+  std::vector<IoCompletion>& done = immediate_finished_;
+  done.swap(immediate_);
+  for (const IoCompletion& each : done) finish_run(static_cast<uint32_t>(each.token), each.result);
+  done.clear();
 }
 
 // ORDER: the memory is let go before anybody is told so.
@@ -128,17 +142,20 @@ void BlockWorker::tell_pause() {
 }
 
 // No more at a time than the queue has entries: a driver that never stops must not keep the thread
-// from what else there is.
+// from what else there is. And no more than a megabyte, so that it hears of the first of many large
+// ones while the next are done.
 void BlockWorker::take_requests() {
   wait_ns_ = IoEngine::kForever;
   if (wish() != Wish::kRun || state() == State::kBroken) return;
   queue_->disable_notifications();
+  uint64_t bytes = 0;
   for (size_t count = 0; !free_.empty(); count++) {
-    if (count == requests_.size()) {
+    if (count == requests_.size() || bytes >= kMostRunBytes) {
       wait_ns_ = 0;
       return;
     }
-    int64_t wait = setup_.disk->limit.wait_ns(now_ns());
+    RateLimit& limit = setup_.disk->limit;
+    int64_t wait = limit.limits() ? limit.wait_ns(now_ns()) : 0;
     if (wait != 0) {
       wait_ns_ = wait;
       return;
@@ -155,7 +172,8 @@ void BlockWorker::take_requests() {
       return;
     }
     free_.pop_back();
-    setup_.disk->limit.charge(request.bytes());
+    limit.charge(request.bytes());
+    bytes += request.bytes();
     start(request, request.begin(*setup_.disk, setup_.features, setup_.id));
   }
 }
@@ -206,7 +224,14 @@ void BlockWorker::start_run() {
   open_run_ = kNoRun;
   run.operation.parts = run.parts.data();
   run.operation.part_count = static_cast<uint32_t>(run.parts.size());
-  engine_->start(run.operation);
+  IoCompletion completion{run.operation.token, 0};
+  uint64_t bytes = run.end - run.operation.offset;
+  if (immediate_io_.attempt(run.operation, bytes, &completion.result)) {
+    immediate_.push_back(completion);
+  } else {
+    started_++;
+    engine_->start(run.operation);
+  }
 }
 
 // Of a run that was not done to its end, each request is done again by itself, so that each gets
@@ -232,19 +257,11 @@ void BlockWorker::finish_run(uint32_t first, Result result) {
 
 void BlockWorker::on_completion(const IoCompletion& completion) {
   if (completion.token == kKickToken) {
-    on_kick();
-  } else {
-    finish_run(static_cast<uint32_t>(completion.token), completion.result);
-  }
-}
-
-void BlockWorker::on_kick() {
-  kick_watched_ = false;
-  uint64_t count;
-  // Nothing to read is no matter: somebody else was faster.
-  if (::read(kick_, &count, sizeof count) > 0) {
     setup_.disk->counters.wakeups.fetch_add(1, std::memory_order_relaxed);
+    return;
   }
+  started_--;
+  finish_run(static_cast<uint32_t>(completion.token), completion.result);
 }
 
 void BlockWorker::interrupt() {

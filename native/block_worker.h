@@ -5,6 +5,7 @@
 
 #include "block_request.h"
 #include "files.h"
+#include "immediate_io.h"
 #include "own_thread.h"
 
 namespace node_kvm {
@@ -57,8 +58,9 @@ class BlockWorker final : public Object {
   uint32_t index_of(const BlockRequest& request) const {
     return static_cast<uint32_t>(&request - requests_.data());
   }
+  void wait();
+  void finish_immediate();
   void on_completion(const IoCompletion& completion);
-  void on_kick();
   void interrupt();
   void set_state(State state);
   void tell_pause();
@@ -83,8 +85,11 @@ class BlockWorker final : public Object {
   std::vector<Run> runs_;       // by the index of the first of its requests
   uint32_t open_run_ = kNoRun;  // which may become longer
   std::vector<uint32_t> finished_;
-  int kick_;  // a descriptor of its own: the file may be closed at any time
-  bool kick_watched_ = false;
+  ImmediateIo immediate_io_;
+  std::vector<IoCompletion> immediate_;  // what it has done
+  std::vector<IoCompletion> immediate_finished_;
+  size_t started_ = 0;  // what the engine has to do
+  int kick_;            // a descriptor of its own: the file may be closed at any time
   int64_t wait_ns_ = IoEngine::kForever;
   std::atomic<Wish> wish_{Wish::kRun};
   std::atomic<bool> uses_ring_{false};

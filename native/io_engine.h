@@ -22,6 +22,7 @@ struct IoOperation {
   uint64_t length = 0;   // of fallocate(2)
   int mode = 0;          // of fallocate(2)
   bool durable = false;  // a write: complete when it is on the medium (RWF_DSYNC)
+  bool cached = false;   // a transfer: by the page cache
   uint64_t token = 0;    // comes back with the completion
 };
 
@@ -42,7 +43,8 @@ class IoEngine {
   IoEngine(const IoEngine&) = delete;
   IoEngine& operator=(const IoEngine&) = delete;
 
-  // Gives one completion when the file is readable. Not counted in `depth`; at most two at a time.
+  // From now on gives a completion whenever an eventfd (EFD_NONBLOCK) was signaled. One, and not
+  // counted in `depth`.
   virtual void watch(int fd, uint64_t token) = 0;
   virtual void start(const IoOperation& operation) = 0;
   // Waits until something is complete or the time is over, and gives what is complete: nothing also

@@ -12,7 +12,7 @@
 namespace node_kvm {
 namespace {
 
-constexpr uint32_t kWatches = 2;
+constexpr uint32_t kWatches = 1;
 constexpr uint32_t kMostEntries = 4096;
 constexpr int64_t kSecond = 1000000000;
 constexpr uint32_t kDsync = 2;  // RWF_DSYNC
@@ -39,7 +39,7 @@ std::unique_ptr<IoRing> IoRing::create(uint32_t depth) {
   int fd = set_up(std::min(depth + kWatches, kMostEntries), &params);
   if (fd < 0) return nullptr;
   std::unique_ptr<IoRing> ring(new IoRing(fd));
-  constexpr uint32_t kNeeded = kFeatSingleMmap | kFeatNodrop | kFeatExtArg;
+  constexpr uint32_t kNeeded = kFeatSingleMmap | kFeatNodrop | kFeatExtArg | kFeatRsrcTags;
   if ((params.features & kNeeded) != kNeeded || !ring->knows_operations()) {
     ring.reset();
     errno = ENOSYS;
@@ -98,7 +98,18 @@ IoUringSqe& IoRing::next_entry(uint8_t opcode, int fd, uint64_t token) {
   return entry;
 }
 
-void IoRing::watch(int fd, uint64_t token) { next_entry(kOpPollAdd, fd, token).op_flags = POLLIN; }
+void IoRing::watch(int fd, uint64_t token) {
+  watched_ = fd;
+  watch_token_ = token;
+  start_watch();
+}
+
+// Tells of each signal, whether or not the counter was read: which it therefore never is.
+void IoRing::start_watch() {
+  IoUringSqe& entry = next_entry(kOpPollAdd, watched_, watch_token_);
+  entry.op_flags = POLLIN;
+  entry.len = kPollAddMulti;
+}
 
 void IoRing::start(const IoOperation& operation) {
   switch (operation.kind) {
@@ -146,12 +157,16 @@ size_t IoRing::wait(int64_t timeout_ns, IoCompletion* out, size_t most) {
   bool ready = has_completion();
   if (!ready || tail_ != submitted_) enter(ready || timeout_ns == 0 ? 0 : 1, timeout_ns);
   size_t count = 0;
+  bool watch_ended = false;
   uint32_t head = complete_head_->load(std::memory_order_relaxed);
   for (; count < most && head != complete_tail_->load(std::memory_order_acquire); head++) {
     const IoUringCqe& completion = completions_[head & complete_mask_];
     out[count++] = {completion.user_data, completion.res};
+    // The kernel gives up on a watch where it has no room for its completions.
+    watch_ended |= completion.user_data == watch_token_ && !(completion.flags & kCqeMore);
   }
   complete_head_->store(head, std::memory_order_release);
+  if (watch_ended) start_watch();
   return count;
 }
 

@@ -9,7 +9,7 @@ namespace node_kvm {
 
 class IoRing final : public IoEngine {
  public:
-  // Null with errno set where io_uring is missing, forbidden, or too old (before Linux 5.11).
+  // Null with errno set where io_uring is missing, forbidden, or too old (before Linux 5.13).
   static std::unique_ptr<IoRing> create(uint32_t depth);
   ~IoRing() override;
 
@@ -26,9 +26,12 @@ class IoRing final : public IoEngine {
   // Zeroed, but for what the arguments say.
   IoUringSqe& next_entry(uint8_t opcode, int fd, uint64_t token);
   void enter(uint32_t wanted, int64_t timeout_ns);
+  void start_watch();
   bool has_completion() const;
 
   int fd_;
+  int watched_ = -1;
+  uint64_t watch_token_ = 0;
   Ref<Mapping> rings_;
   Ref<Mapping> entries_;
   std::atomic<uint32_t>* submit_head_ = nullptr;

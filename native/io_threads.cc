@@ -86,7 +86,10 @@ void IoThreads::loop() {
   }
 }
 
-void IoThreads::watch(int fd, uint64_t token) { watches_.push_back({fd, token}); }
+void IoThreads::watch(int fd, uint64_t token) {
+  watched_ = fd;
+  watch_token_ = token;
+}
 
 void IoThreads::start(const IoOperation& operation) {
   {
@@ -108,26 +111,20 @@ size_t IoThreads::take(IoCompletion* out, size_t most) {
 
 size_t IoThreads::wait(int64_t timeout_ns, IoCompletion* out, size_t most) {
   size_t count = take(out, most);
-  std::vector<pollfd> files = {{bell_, POLLIN, 0}};
-  for (const Watch& watch : watches_) files.push_back({watch.fd, POLLIN, 0});
+  pollfd files[] = {{bell_, POLLIN, 0}, {watched_, POLLIN, 0}};
   if (count != 0) timeout_ns = 0;
   timespec timeout{timeout_ns / kSecond, timeout_ns % kSecond};
-  int ready = ::ppoll(files.data(), files.size(), timeout_ns < 0 ? nullptr : &timeout, nullptr);
+  int ready = ::ppoll(files, 2, timeout_ns < 0 ? nullptr : &timeout, nullptr);
   if (ready <= 0) return count;
-  uint64_t rung = 0;
+  uint64_t signals = 0;
   // ORDER: emptied before the look, so that what comes after it rings again.
-  if (files[0].revents != 0 && ::read(bell_, &rung, sizeof rung) > 0) {
+  if (files[0].revents != 0 && ::read(bell_, &signals, sizeof signals) > 0) {
     count += take(out + count, most - count);
   }
-  std::vector<Watch> left;
-  for (size_t i = 0; i < watches_.size(); i++) {
-    if (files[i + 1].revents != 0 && count < most) {
-      out[count++] = {watches_[i].token, 1};
-    } else {
-      left.push_back(watches_[i]);
-    }
+  // Nothing to read is no matter: somebody else was faster.
+  if (files[1].revents != 0 && count<most&& ::read(watched_, &signals, sizeof signals)> 0) {
+    out[count++] = {watch_token_, 1};
   }
-  watches_.swap(left);
   return count;
 }
 

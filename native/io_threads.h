@@ -25,17 +25,14 @@ class IoThreads final : public IoEngine {
   bool is_ring() const override { return false; }
 
  private:
-  struct Watch {
-    int fd;
-    uint64_t token;
-  };
   explicit IoThreads(int bell) : bell_(bell) {}
   void loop();
   size_t take(IoCompletion* out, size_t most);
 
   int bell_;  // an eventfd, rung for completions
   std::vector<pthread_t> threads_;
-  std::vector<Watch> watches_;
+  int watched_ = -1;
+  uint64_t watch_token_ = 0;
   std::mutex mutex_;
   std::condition_variable wake_;
   std::deque<IoOperation> started_;

@@ -82,8 +82,8 @@ const QUEUE_FLAG = { packed: 1, eventIdx: 2, indirect: 4, inOrder: 8 } as const
 /**
  * A file or a block device as a disk of a guest, each queue served by a thread of its own.
  *
- * Requests go to the kernel by io_uring with the guest's own buffers; notifications arrive and
- * interrupts leave by eventfds. JavaScript sees none of it. A flush of the guest is `fdatasync(2)`.
+ * Requests go to the kernel with the guest's own buffers: what its page cache can do at once is done at
+ * once, the rest by io_uring. Notifications arrive and interrupts leave by eventfds. JavaScript sees none of it. A flush of the guest is `fdatasync(2)`.
  */
 export class VirtioDisk extends VirtioBlockDevice {
   readonly name = 'virtio-blk'

@@ -34,6 +34,8 @@ afterAll(() => {
   for (const cleanUp of cleanUps.reverse()) cleanUp()
 })
 
+const QUIET = { stdio: 'pipe' } as const
+
 let files = 0
 function image(size = MIB, fill = 7): string {
   const path = join(folder, `disk${files++}.img`)
@@ -69,6 +71,23 @@ describe.each(engines)('with the engine "$engine"', (options) => {
       const untouched = Buffer.alloc(memory.size, 0xaa)
       await sleep(2)
       expect(untouched.equals(memory.read(0, memory.size))).toBe(true)
+    }
+  })
+
+  it('reads what the page cache has, and what it no longer has', async () => {
+    const path = image(4 * MIB)
+    await using driver = new BlockDriver(VirtioDisk.open(path, options))
+    for (let sector = 0; sector < 64; sector++) {
+      await driver.write(sector * 64, Buffer.alloc(512, sector))
+      if (sector % 8 === 0) {
+        // Written back, and dropped from the cache.
+        execFileSync('dd', [`if=${path}`, `of=${path}`, 'conv=notrunc,fsync', 'count=0'], QUIET)
+        execFileSync('dd', [`if=${path}`, 'iflag=nocache', 'count=0'], QUIET)
+      }
+      const { status, data } = await driver.read(sector * 64, 4096)
+      expect(status).toBe(ok)
+      const expected = Buffer.alloc(4096, 7).fill(sector, 0, 512)
+      expect(Buffer.compare(data, expected)).toBe(0)
     }
   })
 
