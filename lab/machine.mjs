@@ -28,6 +28,8 @@ import { ensureBusybox, ensureKernel } from './setup.mjs'
  * @property {import('node:child_process').ChildProcess} process
  * @property {import('node:stream').Readable} stdout the command's output, with the end mark
  * @property {import('node:stream').Readable} stderr
+ * @property {import('node:stream').Readable} [life] a line now and then as long as programs run in it
+ * @property {() => Promise<string>} [whereProcessorsAre] for one that gives no sign of life
  * @property {() => void} [collectOut] brings the files of /lab/out to the host, when they are not there yet
  */
 

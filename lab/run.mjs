@@ -19,6 +19,7 @@ const USAGE = `usage: npm run lab -- [options] <command> [arguments]
   --append TEXT         more of its kernel's command line
   --out DIR             a folder mounted writable at /lab/out
   --keep-console FILE   keep what the machine's kernel printed
+  --life SECONDS        without a sign of life, after which it counts as dead (default 90)
 The command's exit status is the result; 124: time limit; 125: the lab failed.`
 
 /** Exit statuses of our own, as timeout(1) and others use them. */
@@ -34,6 +35,7 @@ const OPTIONS = {
   append: { type: 'string', default: '' },
   out: { type: 'string' },
   'keep-console': { type: 'string' },
+  life: { type: 'string' },
 }
 
 const MACHINES = { svm: startSvmMachine, vmx: startVmxMachine }
@@ -104,6 +106,7 @@ async function run(args, signal) {
       environment: { ...process.env, LAB: values.machine },
     }),
     timeoutMs: positiveNumber('timeout', values.timeout) * 1000,
+    lifeSeconds: values.life === undefined ? undefined : positiveNumber('life', values.life),
     cpus: values.cpus === undefined ? undefined : positiveNumber('cpus', values.cpus),
     memoryMib: values.memory === undefined ? undefined : positiveNumber('memory', values.memory),
     append: values.append ?? '',

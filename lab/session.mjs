@@ -17,6 +17,9 @@ class LockupError extends Error {}
 
 const LOCKED_UP = 'softlockup: hung tasks'
 
+/** A machine that has given no sign of life for so long has stopped for good; they come every five seconds. */
+export const LIFE_SECONDS = 90
+
 const TAIL_LINES = 30
 
 /** @param {string} path */
@@ -72,6 +75,27 @@ function endOf(process) {
   })
 }
 
+/**
+ * Waits until a machine has given no sign of life for so many turns of a second: whoever stops us stops the
+ * machine too, and that time does not count. Its start may always take {@link LIFE_SECONDS}.
+ *
+ * @param {import('node:stream').Readable | undefined} life
+ * @param {number} seconds
+ * @param {AbortSignal} ended
+ * @returns {Promise<void>}
+ */
+function silenceOf(life, seconds, ended) {
+  return new Promise((resolve) => {
+    if (life === undefined) return
+    let left = Math.max(seconds, LIFE_SECONDS)
+    life.on('data', () => {
+      left = seconds
+    })
+    const timer = setInterval(() => --left < 0 && resolve(), 1000)
+    ended.addEventListener('abort', () => clearInterval(timer))
+  })
+}
+
 /** @param {AbortSignal} signal */
 const aborted = (signal) => new Promise((resolve) => signal.addEventListener('abort', resolve))
 
@@ -90,10 +114,12 @@ const describeFailure = (reason, folder, consoleFile) =>
 /**
  * Runs a command in a machine; its output goes to our own standard streams as it comes. A machine that
  * locks up before the command has said anything is started again, once.
+ * `lifeSeconds` is {@link LIFE_SECONDS} unless said.
  *
  * @param {(options: import('./machine.mjs').MachineOptions) => import('./machine.mjs').Machine} startMachine
  * @param {Omit<import('./machine.mjs').MachineOptions, 'folder' | 'endMark' | 'consoleFile'>
- *   & { timeoutMs: number, consoleFile?: string | undefined, signal: AbortSignal }} options
+ *   & { timeoutMs: number, lifeSeconds?: number | undefined, consoleFile?: string | undefined,
+ *   signal: AbortSignal }} options
  * @returns {Promise<number>} the command's exit status
  * @throws {TimeLimitError}
  * @throws {Error} when the machine ended before the command did, or could not start; or the signal's reason
@@ -110,10 +136,12 @@ export async function runInMachine(startMachine, options) {
 
 /** @type {typeof runInMachine} */
 async function runOnce(startMachine, options) {
+  const { lifeSeconds = LIFE_SECONDS } = options
   const folder = mkdtempSync(join(tmpdir(), 'node-kvm-lab-'))
   const consoleFile = options.consoleFile ?? join(folder, 'console')
   const endMark = createEndMark()
   const timeLimit = new AbortController()
+  const ended = new AbortController()
   /** @type {NodeJS.Timeout | undefined} */
   let timer
   /** @type {import('./machine.mjs').Machine | undefined} */
@@ -121,6 +149,11 @@ async function runOnce(startMachine, options) {
   let hasOutput = false
   const onOutput = () => {
     hasOutput = true
+  }
+  /** @param {string} reason @param {boolean} isLockup @returns {never} */
+  const fail = (reason, isLockup) => {
+    const text = describeFailure(reason, folder, consoleFile)
+    throw isLockup && !hasOutput ? new LockupError(text) : new Error(text)
   }
   try {
     machine = startMachine({ ...options, folder, consoleFile, endMark })
@@ -130,11 +163,12 @@ async function runOnce(startMachine, options) {
         relayUntilEndMark(machine.stdout, process.stdout, endMark, onOutput),
         relayUntilEndMark(machine.stderr, process.stderr, endMark, onOutput),
       ]),
-      endOf(machine.process).then((end) => {
-        const reason = `the machine ${end} before the command did`
-        const isLockup = !hasOutput && readLog(consoleFile).includes(LOCKED_UP)
-        const text = describeFailure(reason, folder, consoleFile)
-        throw isLockup ? new LockupError(text) : new Error(text)
+      endOf(machine.process).then((end) =>
+        fail(`the machine ${end} before the command did`, readLog(consoleFile).includes(LOCKED_UP)),
+      ),
+      silenceOf(machine.life, lifeSeconds, ended.signal).then(async () => {
+        const where = (await machine?.whereProcessorsAre?.()) || 'its emulator does not answer'
+        fail(`the machine gave no sign of life for ${lifeSeconds} s\n${where}`, true)
       }),
       aborted(timeLimit.signal).then(() => {
         const reason = `the time limit of ${options.timeoutMs / 1000} s was reached`
@@ -148,6 +182,7 @@ async function runOnce(startMachine, options) {
     return status
   } finally {
     clearTimeout(timer)
+    ended.abort()
     machine?.process.kill('SIGKILL')
     rmSync(folder, { recursive: true, force: true })
   }

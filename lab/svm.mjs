@@ -7,6 +7,7 @@ import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { PassThrough } from 'node:stream'
 import { encodeLevel1Initramfs, LEVEL1_COMMAND_LINE } from './machine.mjs'
+import { whereProcessorsAre } from './qemu-monitor.mjs'
 import { ensureKernel, ensureProgram } from './setup.mjs'
 
 const MODULES = ['virtio_pci', 'virtio_console', '9pnet_virtio', '9p', 'overlay', 'kvm_amd', 'tun']
@@ -51,6 +52,8 @@ function qemuArguments({ folder, consoleFile, append, cpus = 2, memoryMib = 4096
     ['-device', 'virtio-serial-pci'],
     ...port('stdout', 1),
     ...port('stderr', 2),
+    ...port('life', 3),
+    ['-monitor', `unix:${join(folder, 'monitor')},server=on,wait=off`],
     ['-virtfs', `${share('hostroot', '/')},readonly=on`],
     out === undefined ? [] : ['-virtfs', share('labout', out)],
   ].flat(2)
@@ -74,6 +77,7 @@ export function startSvmMachine(options) {
   const ports = {
     stdout: openPort(join(options.folder, 'stdout')),
     stderr: openPort(join(options.folder, 'stderr')),
+    life: openPort(join(options.folder, 'life')),
   }
   // The machine must not outlive us, however we end.
   const qemu = ['--pdeathsig', 'KILL', 'qemu-system-x86_64', ...qemuArguments(options)]
@@ -81,5 +85,11 @@ export function startSvmMachine(options) {
   const process = spawn('setpriv', qemu, { stdio: ['ignore', log, log] })
   closeSync(log)
   for (const port of Object.values(ports)) process.once('close', port.close)
-  return { process, stdout: ports.stdout.stream, stderr: ports.stderr.stream }
+  return {
+    process,
+    stdout: ports.stdout.stream,
+    stderr: ports.stderr.stream,
+    life: ports.life.stream,
+    whereProcessorsAre: () => whereProcessorsAre(join(options.folder, 'monitor')),
+  }
 }

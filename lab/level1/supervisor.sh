@@ -23,6 +23,7 @@ hold_vms
 # ORDER: the ports stay open from here on: closing one may discard what the host has not read yet.
 find_ports
 exec 8>"$STDOUT_PORT" 9>"$STDERR_PORT"
+show_life 8>&- 9>&- & life=$!
 
 # The command gets pipes, not the ports: a port cannot be opened twice, as `echo >/dev/stderr` does.
 mkfifo /lab/stdout /lab/stderr
@@ -39,7 +40,7 @@ status=$?
 for process in /proc/[0-9]*; do
   process=${process#/proc/}
   case $process in
-    1 | "$stdout_relay" | "$stderr_relay") ;;
+    1 | "$life" | "$stdout_relay" | "$stderr_relay") ;;
     *) kill -9 "$process" 2>/dev/null ;;
   esac
 done

@@ -1,16 +1,19 @@
 // The lab itself, seen from the host: a command in the machine behaves as if it ran here, and a machine
 // that fails says so. Starts QEMU several times; needs no /dev/kvm.
-import { type ExecFileException, execFile, spawn } from 'node:child_process'
+import { type ChildProcess, type ExecFileException, execFile, spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { once } from 'node:events'
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { text } from 'node:stream/consumers'
+import { setTimeout as sleep } from 'node:timers/promises'
 import fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { commandScript } from '../../lab/command-script.mjs'
 import { createEndMark, EndMarkFilter } from '../../lab/end-mark.mjs'
 import { initramfs, kernelBzImage, kernelElf } from '../../lab/linux.mjs'
+import { askMonitor } from '../../lab/qemu-monitor.mjs'
 
 const root = join(import.meta.dirname, '..', '..')
 const MACHINE_TIMEOUT_MS = 120_000
@@ -31,6 +34,22 @@ function execute(program: string, args: readonly string[]): Promise<Outcome> {
 }
 
 const lab = (...args: string[]) => execute(process.execPath, ['lab/run.mjs', ...args])
+
+const startLab = (...args: string[]) =>
+  spawn(process.execPath, ['lab/run.mjs', ...args], {
+    cwd: root,
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
+
+const exitOf = async (process: ChildProcess) =>
+  process.exitCode ?? (await once(process, 'close'))[0]
+
+/** Where the emulator that a runner has started keeps its files. */
+function emulatorFolder({ pid }: ChildProcess): string {
+  const children = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8')
+  const line = readFileSync(`/proc/${children.trim()}/cmdline`, 'utf8')
+  return /unix:(.*)\/monitor,/.exec(line)![1]!
+}
 
 describe('a command in the lab', { timeout: MACHINE_TIMEOUT_MS }, () => {
   let out: string
@@ -110,6 +129,38 @@ describe('a command in the lab', { timeout: MACHINE_TIMEOUT_MS }, () => {
     expect(outcome.stderr).toContain('Kernel Offset: disabled')
   })
 
+  // Longer than a machine takes to start, also on a busy host.
+  const life = ['--life', '30']
+
+  it('in a machine that stops for good ends with 125, and where its processors are', async () => {
+    const runner = startLab(...life, 'sh', '-c', 'echo on; sleep 1000')
+    await once(runner.stdout, 'data')
+    await askMonitor(join(emulatorFolder(runner), 'monitor'), 'stop')
+    const stderr = await text(runner.stderr)
+    expect(await exitOf(runner)).toBe(125)
+    expect(stderr).toContain('no sign of life for 30 s')
+    expect(stderr).toMatch(/CPU#0[\s\S]*RIP=[\s\S]*CPU#1[\s\S]*RIP=/)
+  })
+
+  it('that had said nothing when its machine stopped is started again', async () => {
+    const runner = startLab(
+      ...life,
+      '--out',
+      out,
+      'sh',
+      '-c',
+      'echo >>/lab/out/starts; sleep 4; echo on',
+    )
+    const starts = join(out, 'starts')
+    while (!existsSync(starts)) await sleep(100)
+    await askMonitor(join(emulatorFolder(runner), 'monitor'), 'stop')
+    const [stdout, stderr] = await Promise.all([text(runner.stdout), text(runner.stderr)])
+    expect(stderr).toContain('it locked up, and is started again')
+    expect(stdout).toBe('on\n')
+    expect(await exitOf(runner)).toBe(0)
+    expect(readFileSync(starts, 'utf8')).toBe('\n\n')
+  })
+
   it.each([
     { args: [], complaint: 'no command' },
     { args: ['--bogus', '1', 'true'], complaint: "Unknown option '--bogus'" },
@@ -147,9 +198,9 @@ describe('a Linux guest from lab/linux.mjs', { timeout: MACHINE_TIMEOUT_MS }, ()
 
 describe('commandScript', () => {
   it('gives a shell the very arguments and variables', async () => {
-    const text = fc.string({ unit: 'grapheme' }).filter((value) => !value.includes('\0'))
+    const words = fc.string({ unit: 'grapheme' }).filter((value) => !value.includes('\0'))
     await fc.assert(
-      fc.asyncProperty(fc.array(text), text, async (args, value) => {
+      fc.asyncProperty(fc.array(words), words, async (args, value) => {
         const script = commandScript({
           command: ['printf', '%s\\0', 'first', ...args],
           directory: root,
