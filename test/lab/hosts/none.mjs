@@ -1,0 +1,2 @@
+// Leaves a guest to itself.
+export {}
