@@ -5,6 +5,7 @@ import { once } from 'node:events'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { expect, test } from 'vitest'
+import { FOR_LINUX_GUESTS } from '../../lab/guests.mjs'
 import { initramfs, kernelElf } from '../../lab/linux.mjs'
 import { EXIT_LAB_FAILED } from '../../lab/session.mjs'
 
@@ -29,7 +30,8 @@ done
 async function stay(kills: number): Promise<{ counts: number[]; status: number }> {
   const initrd = initramfs(SCRIPT, { modules: ['virtio_pci', 'virtio_blk'] })
   const command = ['node', 'test/lab/hosts/disk-kill.mjs', `${kills}`, kernelElf(), initrd]
-  const lab = ['lab/run.mjs', '--timeout', `${BOOT_S * (kills + 1)}`, '--', ...command]
+  const limit = ['--timeout', `${BOOT_S * (kills + 1)}`]
+  const lab = ['lab/run.mjs', ...limit, ...FOR_LINUX_GUESTS, '--', ...command]
   const child = spawn(process.execPath, lab, { cwd: root, stdio: ['ignore', 'pipe', 'inherit'] })
   child.stdout.pipe(process.stdout, { end: false })
   const [output, [status]] = await Promise.all([text(child.stdout), once(child, 'close')])

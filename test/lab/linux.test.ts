@@ -4,6 +4,7 @@
 import { spawnSync } from 'node:child_process'
 import { join } from 'node:path'
 import { beforeAll, expect, test } from 'vitest'
+import { FOR_LINUX_GUESTS } from '../../lab/guests.mjs'
 import { initramfs, kernelBzImage, kernelElf } from '../../lab/linux.mjs'
 
 const root = join(import.meta.dirname, '..', '..')
@@ -54,7 +55,7 @@ function command(name: keyof typeof boots): string {
 // One stay in the lab for all boots: its own start takes longer than a guest's.
 beforeAll(() => {
   const script = (Object.keys(boots) as (keyof typeof boots)[]).map(command).join('\n')
-  const lab = [join(root, 'lab', 'run.mjs'), '--timeout', '800', '--', 'sh', '-c', script]
+  const lab = ['lab/run.mjs', '--timeout', '800', ...FOR_LINUX_GUESTS, '--', 'sh', '-c', script]
   const { stdout } = spawnSync(process.execPath, lab, { cwd: root, encoding: 'utf8' })
   for (const [, name, output, status] of stdout.matchAll(/<(\w+)>\r?\n([\s\S]*?)<status (\d+)>/g)) {
     results.set(name!, { output: output!, status: Number(status) })

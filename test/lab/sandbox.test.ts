@@ -3,6 +3,7 @@
 import { spawnSync } from 'node:child_process'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
+import { FOR_LINUX_GUESTS } from '../../lab/guests.mjs'
 
 const root = join(import.meta.dirname, '..', '..')
 const COMMAND = `
@@ -18,7 +19,7 @@ test('files go in and out, output and exit status come back', () => {
     `${root}/node_modules/.bin/tsx ${root}/examples/sandbox.ts '${COMMAND}' words=/etc/services`,
     'echo "status $?"; wc -lc /etc/services out/*',
   ].join('\n')
-  const lab = [join(root, 'lab', 'run.mjs'), '--timeout', '600', '--', 'sh', '-c', run]
+  const lab = ['lab/run.mjs', '--timeout', '600', ...FOR_LINUX_GUESTS, '--', 'sh', '-c', run]
   const { stdout, stderr } = spawnSync(process.execPath, lab, { cwd: root, encoding: 'utf8' })
   const [, lines, bytes] = /^ *(\d+) +(\d+) \/etc\/services$/m.exec(stdout) ?? []
   expect(Number(lines), stderr).toBeGreaterThan(10)
