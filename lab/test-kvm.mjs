@@ -45,7 +45,7 @@ const FOR_CI = [
   'vm-irqchip',
 ]
 /** How often what takes many rounds goes round, unless said: each exit is ten times dearer there. */
-const ROUNDS = { NODE_KVM_ROUNDS: '300', STATE_POINTS: '20' }
+const ROUNDS = { NODE_KVM_ROUNDS: '300', STATE_POINTS: '20', HOSTILE_ROUNDS: '2' }
 /** The emulator does not always live through all of them. */
 const FILES_IN_ONE_MACHINE = 30
 const SECONDS = 1200
