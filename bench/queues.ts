@@ -181,12 +181,14 @@ function checked(handle: Handle | number): Handle {
   return handle
 }
 
-/** Requests of a driver of our own. */
+/** Requests of a driver of our own; of the tests those that BENCH_TESTS names, if it does. */
 export const benchmark: Benchmark = async ({ loops, effort }) => {
   const bench = new Bench(loops)
   const pairs = effort.rounds * 2
   const peers: PeerRow[] = []
+  const chosen = process.env.BENCH_TESTS?.split(',')
   for (const test of TESTS) {
+    if (chosen?.includes(test.id) === false) continue
     const theirs: PeerFigures[] = []
     const ours: PeerFigures[] = []
     for (let i = 0; i <= pairs; i++) {
