@@ -1,4 +1,4 @@
-// Builds the addon with sanitizers and runs the tests of /dev/kvm and of child processes with it:
+// Builds the addon with sanitizers and runs the tests with it:
 //
 //   node tools/sanitize.mjs address [test files]    ASan, UBSan and LSan
 //   node tools/sanitize.mjs thread [test files]     TSan
@@ -29,7 +29,7 @@ const kinds = {
     runs: [
       // Leaks are looked for at an orderly exit, and vitest kills its test processes: so these are
       // run on threads of one process, which also tests that each Worker takes everything with it.
-      { leaks: true, arguments: ['--pool=threads', '--project=kvm'] },
+      { leaks: true, arguments: ['--pool=threads', '--project=unit', '--project=kvm'] },
       // Processes that end in the middle of something leave it behind, and so do all of V8.
       { leaks: false, arguments: ['--project=process'] },
     ],
@@ -42,7 +42,7 @@ const kinds = {
       // V8 and libuv are not instrumented: what they do with locks and memory cannot be followed.
       TSAN_OPTIONS: `${common(log)}:ignore_noninstrumented_modules=1:history_size=4:suppressions=${join(root, 'tools/sanitizers/races.txt')}`,
     }),
-    runs: [{ leaks: false, arguments: ['--project=kvm', '--project=process'] }],
+    runs: [{ leaks: false, arguments: ['--project=unit', '--project=kvm', '--project=process'] }],
   },
 }
 
