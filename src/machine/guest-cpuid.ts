@@ -1,7 +1,8 @@
 // What the CPUID instruction tells each vCPU of a machine, and what their APIC ids are.
 
+import type { Kvm } from '../core/kvm.js'
 import { integer, object, oneOf } from '../core/validate.js'
-import type { KvmCpuidEntry2 } from '../uapi/index.js'
+import { KVM_CAP_TSC_DEADLINE_TIMER, type KvmCpuidEntry2 } from '../uapi/index.js'
 import {
   apicIdOf,
   CPU_MODELS,
@@ -66,15 +67,18 @@ export function cpuSettings(options: CpuOptions): CpuSettings {
 }
 
 /**
- * The tables of all vCPUs, in the order of their ids, from the one that KVM supports.
+ * The tables of all vCPUs, in the order of their ids, from what KVM supports of a machine whose LAPICs are in the kernel.
  *
  * @throws RangeError `ERR_OUT_OF_RANGE` for features that the host lacks
  */
 export function guestCpuids(
-  supported: readonly KvmCpuidEntry2[],
+  kvm: Kvm,
   { topology, model, features, ids }: CpuSettings,
 ): KvmCpuidEntry2[][] {
-  const table = withCpuModel(new CpuidTable(supported), model, features)
+  const host = new CpuidTable(kvm.getSupportedCpuid())
+  // KERNEL: KVM's table never has it, as it needs these LAPICs. Without it a guest measures its timer, which takes it 100 ms.
+  if (kvm.checkExtension(KVM_CAP_TSC_DEADLINE_TIMER)) host.set('tsc_deadline_timer', true)
+  const table = withCpuModel(host, model, features)
   // KVM leaves it to user space to say so; without it no guest looks for KVM's own leaves.
   if (features.hypervisor !== false) table.set('hypervisor', true)
   return ids.map((vcpuId) => withTopology(table.entries, { ...topology, vcpuId }))

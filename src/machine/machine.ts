@@ -165,7 +165,7 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
     vm.mapMemory(memory)
     vm.createIrqchip()
     vm.createPit2(KVM_PIT_SPEAKER_DUMMY)
-    const tables = guestCpuids(kvm.getSupportedCpuid(), cpus)
+    const tables = guestCpuids(kvm, cpus)
     this.vcpus = cpus.ids.map((vcpuId, index) => {
       const vcpu = vm.createVcpu(vcpuId)
       vcpu.setCpuid2(tables[index]!)

@@ -40,6 +40,15 @@ test('features are hidden by name', async () => {
   ])
 })
 
+test('the TSC deadline timer is there where KVM has it, if not hidden', async () => {
+  using kvm = Kvm.open()
+  const has = kvm.checkExtension('KVM_CAP_TSC_DEADLINE_TIMER') > 0
+  const hidden = { cpuFeatures: { tsc_deadline_timer: false } }
+  const options: CpuOptions[] = [{}, { cpuModel: 'x86-64' }, hidden]
+  const tables = await Promise.all(options.map((each) => tablesOf(each)))
+  expect(tables.map(([table]) => table!.has('tsc_deadline_timer'))).toEqual([has, has, false])
+})
+
 test('what the host lacks, or nobody knows, is refused with its name', async () => {
   const refused = async (options: CpuOptions) =>
     create(options).then(
