@@ -3,7 +3,6 @@
 
 import { createRequire } from 'node:module'
 import { dirname } from 'node:path'
-import { markAsUntransferable } from 'node:worker_threads'
 import { StructView } from './uapi/index.js'
 
 /** Not an error number: refusals of the native layer itself (native/base.h has the same). */
@@ -431,7 +430,9 @@ function load(): Binding {
  * that by themselves, and to mark them too ends Node 24's clean-up in a fatal error.
  */
 export function keepInThread(buffer: ArrayBufferLike): void {
-  if (Number.parseInt(process.versions.node, 10) < 22) markAsUntransferable(buffer)
+  if (Number.parseInt(process.versions.node, 10) >= 22) return
+  // Where it is not needed it is not loaded, which takes a millisecond or two.
+  process.getBuiltinModule('node:worker_threads').markAsUntransferable(buffer)
 }
 
 /** The addon, loaded on the first call. Throws what the loader throws: no binary for this platform. */

@@ -1,6 +1,6 @@
 // A network behind UDP, a frame in each datagram (QEMU's `-netdev dgram`).
 
-import { createSocket, type Socket } from 'node:dgram'
+import type { Socket } from 'node:dgram'
 import { once } from 'node:events'
 import { isIPv6 } from 'node:net'
 import type { NetBackend, NetPort } from '../devices/index.js'
@@ -41,6 +41,8 @@ export class DatagramBackend implements NetBackend {
    * @throws what bind(2) and connect(2) say: `EADDRINUSE`, …
    */
   static async open(local: DatagramAddress, remote: DatagramAddress): Promise<DatagramBackend> {
+    // Loaded with the first socket: most processes have none.
+    const { createSocket } = process.getBuiltinModule('node:dgram')
     const socket = createSocket(isIPv6(local.host) ? 'udp6' : 'udp4')
     try {
       socket.bind(local.port, local.host)

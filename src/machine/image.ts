@@ -1,7 +1,8 @@
 // Images that a machine boots, from files or memory. A file is mapped and not read: its bytes go into guest RAM
 // without a copy of them in between, and take no memory of this process afterwards.
 
-import { type FileHandle, open } from 'node:fs/promises'
+import { statSync } from 'node:fs'
+import { open } from 'node:fs/promises'
 import { setImmediate } from 'node:timers/promises'
 import { GuestMemory } from '../core/memory.js'
 import { invalidArgType } from '../core/validate.js'
@@ -42,9 +43,9 @@ export async function readImage(
 ): Promise<ImageBytes> {
   if (image instanceof Uint8Array) return { bytes: image, release() {} }
   if (typeof image !== 'string') throw invalidArgType(name, 'a path or a Uint8Array', image)
-  await using file = await open(image)
-  const { size: total } = await file.stat()
-  const { bytes, readPart, ...rest } = mapped(image, total) ?? copied(file, total)
+  // Not awaited: the first file that a process waits for has it start threads, which takes longer than the look.
+  const { size: total } = statSync(image)
+  const { bytes, readPart, ...rest } = mapped(image, total) ?? copied(image, total)
   let loaded = 0
   onProgress({ path: image, loaded, total })
   while (loaded < total) {
@@ -79,9 +80,11 @@ function mapped(path: string, total: number): (ImageBytes & { readPart: ReadPart
   }
 }
 
-function copied(file: FileHandle, total: number): ImageBytes & { readPart: ReadPart } {
+function copied(path: string, total: number): ImageBytes & { readPart: ReadPart } {
   const bytes = Buffer.allocUnsafe(total)
-  const readPart: ReadPart = async (from, length) =>
-    (await file.read(bytes, from, length)).bytesRead
+  const readPart: ReadPart = async (from, length) => {
+    await using file = await open(path)
+    return (await file.read(bytes, from, length, from)).bytesRead
+  }
   return { bytes, release() {}, readPart }
 }

@@ -1,6 +1,5 @@
 // The entropy device (virtio 1.2 §5.4).
 
-import { randomFillSync } from 'node:crypto'
 import type { DescriptorChain } from './descriptor-chain.js'
 import { VirtioDevice } from './virtio-device.js'
 import { VIRTIO_ID } from './virtio-numbers.js'
@@ -15,6 +14,8 @@ export class VirtioRng extends VirtioDevice {
   readonly queueSizes = [64]
 
   protected override handle(chain: DescriptorChain): number {
+    // Loaded with the first request: it is the largest of Node's modules, and most processes have no such device.
+    const { randomFillSync } = process.getBuiltinModule('node:crypto')
     const bytes = randomFillSync(new Uint8Array(Math.min(chain.writableLength, MOST_BYTES)))
     chain.write(bytes)
     return bytes.length
