@@ -24,10 +24,10 @@ import {
 } from './config-readers.js'
 import { type DeviceSpec, device } from './device-specs.js'
 import { parseLocated } from './located-json.js'
+import { memoryOptions } from './memory-config.js'
 
 /** What a file may say. Paths in it count from its own folder. */
-export interface MachineConfig
-  extends Omit<Partial<MachineOptions>, 'devices' | 'onProgress' | 'memoryOptions'> {
+export interface MachineConfig extends Omit<Partial<MachineOptions>, 'devices' | 'onProgress'> {
   /** Files for `machine.fwCfg`: a text, or a number as 8 bytes. */
   fwCfg?: Readonly<Record<string, string | number>>
   /** virtio devices, in the order of their PCI slots. */
@@ -88,6 +88,7 @@ const config = shape<MachineConfig>(
     cpuModel: oneOf(...CPU_MODELS),
     cpuFeatures: recordOf(boolean),
     memory: checked(textOrNumber, memorySize),
+    memoryOptions,
     boot,
     onReset: oneOf('end', 'restart'),
     devicePlaces: shape<DevicePlaces>(

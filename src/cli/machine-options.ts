@@ -27,6 +27,9 @@ export interface MachineArguments {
 
 const DEFAULT_CMDLINE = 'console=ttyS0'
 
+/** What `--thp` stands for. */
+const HUGE_PAGES = { backing: 'anonymous', thp: 'madvise' } as const
+
 /**
  * What the machine is to be; undefined when nothing says what to boot.
  *
@@ -42,7 +45,7 @@ export function machineOptions(
     holdSerialInput: !process.stdin.isTTY,
     ...config,
     ...(args.memory === undefined ? {} : { memory: args.memory }),
-    ...(args.thp ? { memoryOptions: { backing: 'anonymous', thp: 'madvise' } as const } : {}),
+    ...(args.thp ? { memoryOptions: { ...config.memoryOptions, ...HUGE_PAGES } } : {}),
     ...(args.cpus === undefined ? {} : { cpus: Number(args.cpus) }),
     ...(args.threads === undefined ? {} : { threadsPerCore: Number(args.threads) }),
     ...(args.cores === undefined ? {} : { coresPerSocket: Number(args.cores) }),

@@ -99,6 +99,17 @@ describe('readConfig', () => {
       },
       fwCfg: { 'opt/a': 'text', 'etc/sercon-port': 1016 },
     })
+    const options = {
+      backing: 'anonymous',
+      ...{ prefault: true, mlock: 'onfault', thp: 'madvise', mergeable: false },
+      ...{ dontFork: true, dontDump: true, numa: { mode: 'preferred', nodes: [0] } },
+    }
+    expect(read(JSON.stringify({ memoryOptions: options }))).toEqual({ memoryOptions: options })
+    const ram =
+      '{"memoryOptions": {"backing": {"file": "ram", "offset": "0x1000", "mode": "private"}}}'
+    expect(read(ram).memoryOptions).toEqual({
+      backing: { file: join(folder, 'ram'), offset: 0x1000, mode: 'private' },
+    })
     expect(read('{"boot": {"flat": "x", "gpa": "0x7c00", "mode": "real"}}')).toEqual({
       boot: { flat: join(folder, 'x'), gpa: 0x7c00, mode: 'real' },
     })
@@ -125,6 +136,30 @@ describe('readConfig', () => {
     ['{"cpuFeatures": {"avx": 0}}', 1, '"cpuFeatures["avx"]" must be true or false'],
     ['{"threadsPerCore": 0}', 1, '"threadsPerCore" is out of range'],
     ['{"devicePlaces": {"serial": "kernel"}}', 1, '"devicePlaces.serial" must be one of vcpu, js'],
+    [
+      '{"memoryOptions": {"thp":\n"always"}}',
+      2,
+      '"memoryOptions.thp" must be one of madvise, never',
+    ],
+    ['{"memoryOptions": {"hugePages": "2MiB"}}', 1, '"memoryOptions.hugePages" is no key of it'],
+    [
+      '{"memoryOptions": {"backing":\n"disk"}}',
+      2,
+      '"memoryOptions.backing" must be one of memfd, anon',
+    ],
+    ['{"memoryOptions": {"backing": {}}}', 1, 'must have one of the keys file, hugePages'],
+    ['{"memoryOptions": {"backing": {"hugePages": "4KiB"}}}', 1, 'must be one of 2MiB, 1GiB'],
+    [
+      '{"memoryOptions": {"backing":\n{"file": "a"}}}',
+      2,
+      '"memoryOptions.backing.mode" is missing',
+    ],
+    [
+      '{"memoryOptions": {"mlock": "yes"}}',
+      1,
+      '"memoryOptions.mlock" must be true, false or onfault',
+    ],
+    ['{\n"memoryOptions": {"numa": {"mode": "bind", "nodes": []}}}', 2, 'at least one node'],
     ['{"holdSerialInput": 1}', 1, '"holdSerialInput" must be true or false'],
   ])('refuses %j and says where', (text, line, complaint) => {
     const attempt = () => read(text)
