@@ -1,5 +1,6 @@
 // From the command line, and the file that it may name, to what a machine takes.
 
+import { isatty } from 'node:tty'
 import type { KernelBoot, MachineBoot } from '../machine/boot.js'
 import type { Machine, MachineOptions } from '../machine/machine.js'
 import type { CpuModel } from '../x86/index.js'
@@ -27,6 +28,8 @@ export interface MachineArguments {
 
 const DEFAULT_CMDLINE = 'console=ttyS0'
 
+const STDIN = 0
+
 /** What `--thp` stands for. */
 const HUGE_PAGES = { backing: 'anonymous', thp: 'madvise' } as const
 
@@ -42,7 +45,8 @@ export function machineOptions(
   const boot = bootOf(args, config.boot)
   if (boot === undefined) return undefined
   return {
-    holdSerialInput: !process.stdin.isTTY,
+    // Not by process.stdin, which is a stream to be made first.
+    holdSerialInput: !isatty(STDIN),
     ...config,
     ...(args.memory === undefined ? {} : { memory: args.memory }),
     ...(args.thp ? { memoryOptions: { ...config.memoryOptions, ...HUGE_PAGES } } : {}),

@@ -133,13 +133,15 @@ function observe(machine: Machine, options: Observations): () => void {
 }
 
 async function runOnTerminal(machine: Machine, timeout: number | undefined): Promise<number> {
-  const { stdin, stdout } = process
+  const { stdout } = process
   const leave = new AbortController()
   const timer = timeout && setTimeout(() => leave.abort('timeout'), timeout * 1000)
+  // The guest begins first: the streams, which take some milliseconds to make, are there before it needs them.
+  const ended = machine.run({ signal: leave.signal })
   const detach = attachInput(machine, () => leave.abort('left'))
   machine.serial.pipe(stdout, { end: false })
   try {
-    const { status = 0 } = await machine.run({ signal: leave.signal })
+    const { status = 0 } = await ended
     return status & 0xff
   } catch (error) {
     if (leave.signal.reason === 'timeout') process.stderr.write('\nnode-kvm: time is up\n')
@@ -152,8 +154,6 @@ async function runOnTerminal(machine: Machine, timeout: number | undefined): Pro
   } finally {
     clearTimeout(timer || undefined)
     detach()
-    // A file as standard input has no such method, and keeps nothing alive.
-    if ('unref' in stdin) stdin.unref()
   }
 }
 
@@ -186,5 +186,7 @@ function attachInput(machine: Machine, leave: () => void): () => void {
     stdin.off('data', onData)
     stdin.pause()
     if (tty) stdin.setRawMode(false)
+    // A file as standard input has no such method, and keeps nothing alive.
+    if ('unref' in stdin) stdin.unref()
   }
 }
