@@ -13,7 +13,7 @@ import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { EXIT_LAB_FAILED } from './session.mjs'
 
-/** What CI runs where the host has KVM, on which all of them run: short, and in one machine. */
+/** What CI runs: short, and in one machine, since the emulator does not always live through them all. */
 const FOR_CI = [
   'exits-complete-io',
   'irq-apic',
@@ -46,7 +46,6 @@ const FOR_CI = [
 ]
 /** How often what takes many rounds goes round, unless said: each exit is ten times dearer there. */
 const ROUNDS = { NODE_KVM_ROUNDS: '300', STATE_POINTS: '20', HOSTILE_ROUNDS: '2' }
-/** The emulator does not always live through all of them. */
 const FILES_IN_ONE_MACHINE = 30
 const SECONDS = 1200
 const SECONDS_TRACED = 3600
