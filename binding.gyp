@@ -54,7 +54,8 @@
         "native/virtqueue.cc",
         "native/virtqueue_api.cc",
         "native/vm.cc",
-        "native/vm_api.cc"
+        "native/vm_api.cc",
+        "native/vm_dirty.cc"
       ],
       "include_dirs": ["<!(node -p \"require('node-addon-api').include_dir\")"],
       "defines": ["NAPI_VERSION=9", "NODE_ADDON_API_DISABLE_CPP_EXCEPTIONS", "NODE_ADDON_API_DISABLE_DEPRECATED"],

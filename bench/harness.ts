@@ -77,32 +77,32 @@ export function compare(loops: Loops, sides: () => Sides, effort: Effort): Compa
 
 /** An operation that has to be prepared each time, outside of the measurement. */
 export interface Prepared {
-  prepare?: () => void
+  prepare?: () => void | Promise<void>
   run: () => void
 }
 
 /** Measures two operations that last long and cannot be repeated at once, in turn. */
-export function comparePrepared(
+export async function comparePrepared(
   loops: Loops,
   { c, ours }: { c: Prepared; ours: Prepared },
   pairs: number,
   warmUps = 3,
-): Comparison {
+): Promise<Comparison> {
   const cpu = new Series()
   const wall = new Series()
-  const time = ({ prepare, run }: Prepared): Sample => {
-    prepare?.()
+  const time = async ({ prepare, run }: Prepared): Promise<Sample> => {
+    await prepare?.()
     const wallStart = loops.wallTime()
     const cpuStart = loops.cpuTime()
     run()
     const cpuTime = loops.cpuTime() - cpuStart
     return { cpu: cpuTime, wall: loops.wallTime() - wallStart }
   }
-  for (let i = 0; i < warmUps; i++) for (const side of [c, ours]) time(side)
+  for (let i = 0; i < warmUps; i++) for (const side of [c, ours]) await time(side)
   for (let pair = 0; pair < pairs; pair++) {
-    const cFirst = pair % 2 === 0 ? time(c) : undefined
-    const our = time(ours)
-    const their = cFirst ?? time(c)
+    const cFirst = pair % 2 === 0 ? await time(c) : undefined
+    const our = await time(ours)
+    const their = cFirst ?? (await time(c))
     cpu.add(their.cpu, our.cpu)
     wall.add(their.wall, our.wall)
   }

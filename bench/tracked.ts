@@ -80,11 +80,15 @@ export class Tracked {
     this.#tracker = DirtyTracker.start(this.vm, { method, vcpus: this.#vcpus, slots: [1] })
   }
 
-  write(): void {
+  /** Lets each vCPU carry out its command, on a thread of its own. */
+  async write(): Promise<void> {
     for (const vcpu of this.#vcpus) {
-      let exit = vcpu.run()
-      while (exit.type === 'intr') exit = vcpu.run()
-      if (exit.type !== 'mmio') throw new Error(`unexpected exit: ${exit.type}`)
+      vcpu.start((exit) => {
+        if (exit.type === 'intr') return
+        if (exit.type !== 'mmio') throw new Error(`unexpected exit: ${exit.type}`)
+        vcpu.stop()
+      })
+      await vcpu.join()
     }
   }
 

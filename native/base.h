@@ -28,6 +28,10 @@ constexpr Result kWouldDeadlock = -10005;
 
 // Calls ioctl and takes errno before anything else can overwrite it.
 Result checked_ioctl(int fd, unsigned long request, unsigned long arg);
+template <typename T>
+Result checked_ioctl(int fd, unsigned long request, T* arg) {
+  return checked_ioctl(fd, request, reinterpret_cast<unsigned long>(arg));
+}
 
 // The same without libc, for the way into the guest. Where the kernel clears the CPU's return
 // predictor, each return to a caller from before the system call is mispredicted; a frame less

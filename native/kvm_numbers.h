@@ -77,6 +77,14 @@ struct DirtyLog {
 };
 static_assert(sizeof(DirtyLog) == 16, "size is part of the request number");
 
+struct ClearDirtyLog {
+  uint32_t slot;
+  uint32_t page_count;
+  uint64_t first_page;
+  uint64_t bitmap;
+};
+static_assert(sizeof(ClearDirtyLog) == 24, "size is part of the request number");
+
 struct XenHvmConfig {
   uint32_t flags;
   uint32_t msr;

@@ -14,11 +14,6 @@ constexpr uint32_t kMemGuestMemfd = 4;  // KVM_MEM_GUEST_MEMFD
 constexpr size_t kPage = 4096;
 constexpr uint64_t kHeldXenSharedInfo = 0;
 
-template <typename T>
-Result call(File& file, unsigned long request, T* argument) {
-  return checked_ioctl(file.fd(), request, reinterpret_cast<unsigned long>(argument));
-}
-
 }  // namespace
 
 bool SlotTable::served_by_javascript(pid_t owner) {
@@ -100,7 +95,7 @@ Result Vm::set_slot(unsigned long ioctl_request, const SlotRequest& request) {
   Quiet quiet(*slots_, request.memory.region);
   if (quiet.error()) return quiet.error();
   std::lock_guard<std::mutex> lock(slots_->mutex);
-  Result result = call(*this, ioctl_request, &argument);
+  Result result = checked_ioctl(fd(), ioctl_request, &argument);
   if (result < 0) return result;
   if (request.size == 0) {
     slots_->regions.erase(request.slot);
@@ -156,46 +151,21 @@ Result Vm::change_slot(uint32_t slot, uint32_t flags, uint64_t gpa) {
   UserspaceMemoryRegion2 argument{};
   argument.base = {slot, flags, gpa, known.size,
                    reinterpret_cast<uint64_t>(known.region->data()) + known.offset};
-  Result result = call(*this, kSetUserMemoryRegion, &argument);
+  Result result = checked_ioctl(fd(), kSetUserMemoryRegion, &argument);
   if (result < 0) return result;
   known.flags = flags;
   known.gpa = gpa;
   return result;
 }
 
-Result Vm::get_dirty_log(uint32_t slot, uint8_t* bitmap, size_t size) {
-  Use use(*this);
-  if (use.error()) return use.error();
-  // ORDER: the slot cannot grow between the look at its size and the ioctl.
-  std::lock_guard<std::mutex> lock(slots_->mutex);
-  auto found = slots_->regions.find(slot);
-  if (found == slots_->regions.end()) return -ENOENT;
-  if (size < (found->second.size / kPage + 63) / 64 * 8) return kBufferTooSmall;
-  DirtyLog argument{slot, 0, reinterpret_cast<uint64_t>(bitmap)};
-  return call(*this, kGetDirtyLog, &argument);
-}
-
 Result Vm::create_guest_memfd(uint64_t size, uint64_t flags, Ref<Region>* out) {
   Use use(*this);
   if (use.error()) return use.error();
   CreateGuestMemfd argument{size, flags, {}};
-  Result fd = call(*this, kCreateGuestMemfd, &argument);
+  Result fd = checked_ioctl(this->fd(), kCreateGuestMemfd, &argument);
   if (fd < 0) return fd;
   *out = Region::adopt_guest_memfd(static_cast<int>(fd), size, (flags & kGuestMemfdMmap) != 0);
   return *out ? 0 : -errno;
-}
-
-Result Vm::map_dirty_ring(File& vcpu, size_t size, Ref<Mapping>* out) {
-  constexpr uint64_t kOffset = 64 * kPage;  // KVM_DIRTY_LOG_PAGE_OFFSET
-  Use use(*this);
-  if (use.error()) return use.error();
-  Use use_vcpu(vcpu);
-  if (use_vcpu.error()) return use_vcpu.error();
-  *out = Mapping::map(vcpu.fd(), size, PROT_READ | PROT_WRITE, MAP_SHARED, kOffset);
-  if (!*out) return -errno;
-  std::lock_guard<std::mutex> lock(slots_->mutex);
-  slots_->dirty_rings.push_back(*out);
-  return 0;
 }
 
 Result Vm::xen_hvm_config(uint32_t flags, uint32_t msr, std::pair<uint8_t*, size_t> blob32,
@@ -214,7 +184,7 @@ Result Vm::xen_hvm_config(uint32_t flags, uint32_t msr, std::pair<uint8_t*, size
   argument.blob_size_32 = static_cast<uint8_t>(blob32.second / kPage);
   argument.blob_size_64 = static_cast<uint8_t>(blob64.second / kPage);
   std::lock_guard<std::mutex> lock(slots_->mutex);
-  Result result = call(*this, kXenHvmConfig, &argument);
+  Result result = checked_ioctl(fd(), kXenHvmConfig, &argument);
   if (result < 0) return result;
   if (held32->data()) slots_->held_bytes.push_back(std::move(held32));
   if (held64->data()) slots_->held_bytes.push_back(std::move(held64));
@@ -229,7 +199,7 @@ Result Vm::set_xen_shared_info(RegionPart page) {
   argument.type = kXenSharedInfoHva;
   if (page.region != nullptr) argument.value[0] = page.address();
   std::lock_guard<std::mutex> lock(slots_->mutex);
-  Result result = call(*this, kXenHvmSetAttr, &argument);
+  Result result = checked_ioctl(fd(), kXenHvmSetAttr, &argument);
   if (result >= 0) slots_->held_regions[kHeldXenSharedInfo] = Ref<Region>(page.region);
   return result;
 }
@@ -240,7 +210,7 @@ Result Vm::register_encrypted(RegionPart part, uint64_t size) {
   if (use.error()) return use.error();
   EncRegion argument{part.address(), size};
   std::lock_guard<std::mutex> lock(slots_->mutex);
-  Result result = call(*this, kMemoryEncryptRegRegion, &argument);
+  Result result = checked_ioctl(fd(), kMemoryEncryptRegRegion, &argument);
   if (result >= 0) {
     slots_->encrypted.emplace(std::pair(argument.addr, size), Ref<Region>(part.region));
   }
@@ -253,7 +223,7 @@ Result Vm::unregister_encrypted(RegionPart part, uint64_t size) {
   if (use.error()) return use.error();
   EncRegion argument{part.address(), size};
   std::lock_guard<std::mutex> lock(slots_->mutex);
-  Result result = call(*this, kMemoryEncryptUnregRegion, &argument);
+  Result result = checked_ioctl(fd(), kMemoryEncryptUnregRegion, &argument);
   if (result < 0) return result;
   auto found = slots_->encrypted.find({argument.addr, size});
   if (found != slots_->encrypted.end()) slots_->encrypted.erase(found);

@@ -6,6 +6,7 @@
 #include <set>
 #include <vector>
 
+#include "dirty_pages.h"
 #include "exit_table.h"
 #include "memory.h"
 #include "system.h"
@@ -111,6 +112,21 @@ struct SlotRequest {
   RegionPart guest_memfd;
 };
 
+// How a slot's dirty pages are found: whether KVM's log is read, whether bits are set already, and
+// how many pages are cleared by hand at a time (none: 0).
+struct DirtyWays {
+  bool read;
+  bool keep;
+  uint64_t clear_at_once;
+};
+
+// The slot that was looked at; no pages when there is none. `clearing` when it came so far.
+struct DirtySlot {
+  uint64_t gpa = 0;
+  uint64_t pages = 0;
+  bool clearing = false;
+};
+
 class Vm final : public File {
  public:
   // A VM, or an error. The type is KVM_CREATE_VM's argument.
@@ -126,6 +142,10 @@ class Vm final : public File {
   Result change_slot(uint32_t slot, uint32_t flags, uint64_t gpa);
   // KVM_GET_DIRTY_LOG; refuses a buffer that is too short for the slot.
   Result get_dirty_log(uint32_t slot, uint8_t* bitmap, size_t size);
+  // What a tracker does with a slot before it hands out the pages: in one call, since what a
+  // collection runs of JavaScript has left the caches since the one before. Refuses bits that are
+  // not as many as the slot's pages.
+  Result renew_dirty(uint32_t slot, PageBits bits, const DirtyWays& ways, DirtySlot* out);
   Result create_guest_memfd(uint64_t size, uint64_t flags, Ref<Region>* out);
   // KVM_XEN_HVM_CONFIG. The blobs are copied; whole pages.
   Result xen_hvm_config(uint32_t flags, uint32_t msr, std::pair<uint8_t*, size_t> blob32,

@@ -298,16 +298,28 @@ interface Native extends MemoryNative, UserfaultNative, VirtqueueNative, BlockNa
    */
   takePageRanges(bitmap: Int32Array, page: number, ranges: Uint32Array): number
   /**
-   * Takes entries of a dirty ring, at most `most` from `next` on, and sets the bits of their pages in
-   * the bitmaps of `slots`; `seen` gets ones for those. Returns how many entries.
+   * The same from the first page of a slot on, after its log was read (bit 0 of `ways`; bit 1 keeps the
+   * bits that are set before) and so many pages at a time were cleared in it. `found` gets the slot's
+   * address, its pages (0: no such slot) and whether clearing had begun.
    */
-  takeDirtyEntries(
-    ring: Int32Array,
-    next: number,
-    most: number,
+  takeDirtyRanges(
+    vm: FileHandle,
+    slot: number,
+    bitmap: Int32Array,
+    ranges: Uint32Array,
+    found: Float64Array,
+    ways: number,
+    clearAtOnce: number,
+  ): number
+  /**
+   * Takes the entries of dirty rings and sets the bits of their pages in the bitmaps of `slots`. Each
+   * ring's words are followed by its place (src/core/memory/dirty-ring.ts). Returns how many entries.
+   */
+  harvestRings(
+    rings: readonly (Int32Array | Uint32Array)[],
+    resets: number,
     slots: Uint32Array,
     bitmaps: readonly Int32Array[],
-    seen: Uint8Array,
   ): number
   createGuestMemfd(vm: FileHandle, size: number, flags: number): Handle | number
   punchHole(guestMemfd: Handle, offset: number, length: number): number

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -160,15 +161,23 @@ void tracked_destroy(struct tracked *t) {
   free(t->bitmap);
 }
 
-int tracked_write(struct tracked *t) {
+// Returns an errno.
+static void *run_vcpus(void *argument) {
+  struct tracked *t = argument;
   for (int i = 0; i < TRACKED_VCPUS; i++) {
-    if (ioctl(t->vcpu_fds[i], KVM_RUN, 0) < 0) return -1;
-    if (t->runs[i]->exit_reason != KVM_EXIT_MMIO) {
-      errno = EPROTO;
-      return -1;
-    }
+    if (ioctl(t->vcpu_fds[i], KVM_RUN, 0) < 0) return (void *)(intptr_t)errno;
+    if (t->runs[i]->exit_reason != KVM_EXIT_MMIO) return (void *)(intptr_t)EPROTO;
   }
-  return 0;
+  return NULL;
+}
+
+int tracked_write(struct tracked *t) {
+  pthread_t thread;
+  void *error;
+  if ((errno = pthread_create(&thread, NULL, run_vcpus, t)) != 0) return -1;
+  pthread_join(thread, &error);
+  errno = (int)(intptr_t)error;
+  return errno == 0 ? 0 : -1;
 }
 
 // Hands out the ranges of the bits, and clears them.

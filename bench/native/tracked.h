@@ -29,7 +29,7 @@ struct tracked {
 int tracked_create(struct tracked *tracked, enum tracked_method method, const uint8_t *low,
                    size_t low_size, const char **step);
 void tracked_destroy(struct tracked *tracked);
-// Lets each vCPU carry out the command in its mailbox.
+// Lets each vCPU carry out the command in its mailbox, on another thread than the caller's.
 int tracked_write(struct tracked *tracked);
 // The pages written since the last time, handed out as ranges; how many. -1 with errno.
 int64_t tracked_collect(struct tracked *tracked);

@@ -2,7 +2,7 @@
 
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { bitmapOf, isZero, RangeTaker, setBit, setFirst } from '../../src/core/memory/dirty-bits.js'
+import { bitmapOf, RangeTaker, setBit, setFirst } from '../../src/core/memory/dirty-bits.js'
 
 type Range = [first: number, end: number]
 const GPA = 2 ** 33
@@ -104,11 +104,7 @@ describe('ranges of a bitmap', () => {
 test('a bit anywhere in a long bitmap is found', () => {
   for (const page of [0, 32767, 32768, 65536, 100_000]) {
     const words = bitmapOf(128_000)
-    const bytes = new Uint8Array(words.buffer)
-    expect(isZero(bytes)).toBe(true)
     setBit(words, page)
-    expect(isZero(bytes)).toBe(false)
-    expect(isZero(bytes.subarray((page >>> 3) + 1))).toBe(true)
     expect(taken(words)).toEqual([[page, page + 1]])
   }
 })

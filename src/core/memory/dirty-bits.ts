@@ -5,7 +5,6 @@ import { binding } from '../../binding.js'
 const PAGE = 4096
 /** Ranges that are taken from a bitmap at a time. */
 const RANGES = 1024
-const ZEROS = Buffer.alloc(4096)
 
 /** Called with each range of pages, in bytes. */
 export type EachRange = (gpa: number, size: number) => void
@@ -17,15 +16,6 @@ export const bitmapSize = (pages: number) => Math.ceil(pages / 64) * 8
 export const bitmapOf = (pages: number) =>
   // Not in the heap of JavaScript, where nothing promises the alignment that 64-bit words need.
   new Int32Array(new ArrayBuffer(bitmapSize(pages)))
-
-/** Whether all bytes of a part of a bitmap are 0. */
-export function isZero(part: Uint8Array): boolean {
-  for (let at = 0; at < part.length; at += ZEROS.length) {
-    const length = Math.min(ZEROS.length, part.length - at)
-    if (ZEROS.compare(part, at, at + length, 0, length) !== 0) return false
-  }
-  return true
-}
 
 /** Sets a page's bit. */
 export function setBit(words: Int32Array, page: number): void {
@@ -41,23 +31,30 @@ export function setFirst(words: Int32Array, pages: number): void {
 
 /** Hands out the ranges of bitmaps. */
 export class RangeTaker {
-  readonly #ranges = new Uint32Array(new ArrayBuffer(RANGES * 8))
+  /** Where the native side puts ranges: pairs of first page and count. */
+  readonly ranges = new Uint32Array(new ArrayBuffer(RANGES * 8))
 
   /**
    * Calls `each` with the ranges of a bitmap whose first page is at `gpa`, upwards, and clears their
    * bits before. When it throws, the bits of what it was not called for are set again. Not to be
    * called by `each`.
    *
+   * @param found How many of them are in `ranges` already, the first ones.
    * @returns How many pages they have.
    */
-  take(words: Int32Array, gpa: number, each: EachRange): number {
-    const ranges = this.#ranges
+  take(
+    words: Int32Array,
+    gpa: number,
+    each: EachRange,
+    found = binding().takePageRanges(words, 0, this.ranges),
+  ): number {
+    const ranges = this.ranges
     let pages = 0
-    for (let page = 0; ; ) {
-      const count = binding().takePageRanges(words, page, ranges)
+    for (let count = found; ; ) {
       pages += handOut(ranges, count, words, gpa, each)
       if (count < RANGES) return pages
-      page = ranges[RANGES * 2 - 2]! + ranges[RANGES * 2 - 1]!
+      const page = ranges[RANGES * 2 - 2]! + ranges[RANGES * 2 - 1]!
+      count = binding().takePageRanges(words, page, ranges)
     }
   }
 }

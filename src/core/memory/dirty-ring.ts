@@ -14,6 +14,11 @@ import { Vcpu } from '../vcpu.js'
 import { type DirtyRings, dirtyRingsOf } from '../vm/vm-file.js'
 
 const rings = new WeakMap<Vcpu, DirtyRing>()
+/** The entry that comes next; entries taken since the last reset; overflows; resets seen. */
+const NEXT = 0
+const SINCE_RESET = 1
+const OVERFLOWS = 2
+const RESETS = 3
 /** An entry in 32-bit words: flags, slot, page (low, high). */
 const ENTRY = 4
 // KERNEL: entries that a full ring holds at least: the smallest has 256, of which 64 stay free.
@@ -34,17 +39,15 @@ export class DirtyRing {
   readonly #words: Int32Array
   readonly #entries: number
   readonly #vm: DirtyRings
-  #next = 0
-  #resets = 0
-  #sinceReset = 0
-  #overflows = 0
+  /** In words, which the native side reads and writes: see NEXT. */
+  readonly #place = new Uint32Array(new ArrayBuffer(16))
 
   private constructor(vcpu: Vcpu, vm: DirtyRings, ring: ArrayBuffer) {
     this.vcpu = vcpu
     this.#words = new Int32Array(ring)
     this.#entries = vm.size / (ENTRY * 4)
     this.#vm = vm
-    this.#resets = vm.resets
+    this.#place[RESETS] = vm.resets
   }
 
   /**
@@ -77,7 +80,7 @@ export class DirtyRing {
    * turned off and on again. Always 0 where the processor runs the guest.
    */
   get overflows(): number {
-    return this.#overflows
+    return this.#place[OVERFLOWS]!
   }
 
   /**
@@ -93,11 +96,11 @@ export class DirtyRing {
     this.#noteReset()
     const words = this.#words
     let count = 0
-    while (this.#sinceReset < this.#entries) {
+    while (this.#hasRoom()) {
       const at = this.#next * ENTRY
       // ORDER: the kernel writes the entry before its flag, and this reads them the other way round.
       if (Atomics.load(words, at) !== KVM_DIRTY_GFN_F_DIRTY) {
-        if (this.#overflows > 0 && this.#skipStale()) continue
+        if (this.overflows > 0 && this.#skipStale()) continue
         return count
       }
       const slot = words[at + 1]! >>> 0
@@ -109,22 +112,14 @@ export class DirtyRing {
     return count
   }
 
-  /**
-   * @internal The same without a call for each: sets the bits of the pages in the bitmaps of `slots`,
-   * and ones in `seen` for the slots that turned up.
-   */
-  collectInto(slots: Uint32Array, bitmaps: readonly Int32Array[], seen: Uint8Array): number {
-    if (this.vcpu.closed) throw closedError({ vcpuId: this.vcpu.id })
-    this.#noteReset()
-    let count = 0
-    do {
-      const room = this.#entries - this.#sinceReset
-      const taken = binding().takeDirtyEntries(this.#words, this.#next, room, slots, bitmaps, seen)
-      this.#next = (this.#next + taken) % this.#entries
-      this.#noteTaken(taken)
-      count += taken
-    } while (this.#overflows > 0 && this.#sinceReset < this.#entries && this.#skipStale())
-    return count
+  /** @internal What `harvestRings` is given of it. */
+  get words(): readonly [ring: Int32Array, place: Uint32Array] {
+    return [this.#words, this.#place]
+  }
+
+  /** @internal After an overflow: whether there are entries behind some that were collected before. */
+  skipStale(): boolean {
+    return this.overflows > 0 && this.#hasRoom() && this.#skipStale()
   }
 
   /**
@@ -132,29 +127,37 @@ export class DirtyRing {
    * that the kernel counts as used. Only after an overflow; a running vCPU's ring must not be given.
    */
   giveBackStale(): void {
-    if (this.#overflows === 0) return
+    if (this.overflows === 0) return
     this.#noteReset()
-    for (let i = 0; i < SURELY_USED && this.#sinceReset < this.#entries; i++) {
+    for (let i = 0; i < SURELY_USED && this.#hasRoom(); i++) {
       this.#take(this.#next * ENTRY)
     }
   }
 
   #take(at: number): void {
-    this.#next = this.#next + 1 === this.#entries ? 0 : this.#next + 1
+    this.#place[NEXT] = this.#next + 1 === this.#entries ? 0 : this.#next + 1
     Atomics.store(this.#words, at, KVM_DIRTY_GFN_F_RESET)
-    this.#noteTaken(1)
+    this.#noteTaken()
   }
 
-  #noteTaken(count: number): void {
-    this.#sinceReset += count
+  #noteTaken(): void {
+    const taken = ++this.#place[SINCE_RESET]!
     // KERNEL: a vCPU exits when 64 entries or more are free; a ring without any was overrun.
-    if (count > 0 && this.#sinceReset === this.#entries) this.#overflows++
+    if (taken === this.#entries) this.#place[OVERFLOWS]!++
   }
 
   #noteReset(): void {
-    if (this.#resets === this.#vm.resets) return
-    this.#resets = this.#vm.resets
-    this.#sinceReset = 0
+    if (this.#place[RESETS] === this.#vm.resets) return
+    this.#place[RESETS] = this.#vm.resets
+    this.#place[SINCE_RESET] = 0
+  }
+
+  get #next(): number {
+    return this.#place[NEXT]!
+  }
+
+  #hasRoom(): boolean {
+    return this.#place[SINCE_RESET]! < this.#entries
   }
 
   /**
@@ -170,7 +173,7 @@ export class DirtyRing {
     // ORDER: the kernel fills entries one after the other, so this one is dirty by now unless it is
     // stale.
     if (isDirty(this.#next)) return true
-    for (let i = 0; i < distance && this.#sinceReset < this.#entries; i++) {
+    for (let i = 0; i < distance && this.#hasRoom(); i++) {
       this.#take(this.#next * ENTRY)
     }
     return true

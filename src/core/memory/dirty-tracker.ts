@@ -1,6 +1,7 @@
 // Which pages guests wrote, whichever of KVM's three ways notices it: a bitmap that is cleared as it
 // is read, one that is cleared by hand, or rings of the vCPUs.
 
+import { binding, RESULT_BUFFER_TOO_SMALL } from '../../binding.js'
 import {
   KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2,
   KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE,
@@ -8,18 +9,23 @@ import {
   KVM_MEM_LOG_DIRTY_PAGES,
   KVM_MEM_READONLY,
 } from '../../uapi/index.js'
-import { closedError, KvmError } from '../errors.js'
+import { closedError, KvmError, kvmError } from '../errors.js'
 import type { Registration } from '../exits/exit-handlers.js'
 import type { MemoryRange } from '../memory.js'
 import { callback, integer, invalidArgType, list, object, outOfRange, uint32 } from '../validate.js'
 import { Vcpu } from '../vcpu.js'
-import { dirtyRingsOf } from '../vm/vm-file.js'
+import { DIRTY_LOG_REASONS } from '../vm/vm-dirty.js'
+import { type DirtyRings, dirtyRingsOf } from '../vm/vm-file.js'
 import type { Vm } from '../vm.js'
-import { bitmapOf, bitmapSize, type EachRange, isZero, RangeTaker, setFirst } from './dirty-bits.js'
+import { bitmapOf, type EachRange, RangeTaker, setFirst } from './dirty-bits.js'
 import { DirtyRing } from './dirty-ring.js'
 import type { MemorySlot } from './memory-slots.js'
 
 const PAGE = 4096
+/** Of `takeDirtyRanges`. */
+const READ = 1
+const KEEP = 2
+const NO_ENTRY = -2
 const METHODS = ['log', 'manual', 'ring'] as const
 
 /**
@@ -51,6 +57,13 @@ export interface DirtyCollection {
   readonly lost: boolean
 }
 
+/** What the native side is given of rings and slots; made anew when one comes or goes. */
+interface Lists {
+  readonly words: readonly (Int32Array | Uint32Array)[]
+  readonly slots: Uint32Array
+  readonly bitmaps: readonly Int32Array[]
+}
+
 interface Tracked {
   readonly slot: number
   /** Whether it was logged before. */
@@ -77,11 +90,16 @@ export class DirtyTracker implements Disposable {
   /** How writes are noticed. */
   readonly method: DirtyMethod
   readonly #vm: Vm
-  readonly #pagesAtOnce: number
+  readonly #vmRings: DirtyRings
+  /** Pages; 0 where reading the log clears it. */
+  readonly #clearAtOnce: number
   readonly #tracked = new Map<number, Tracked>()
-  readonly #rings: DirtyRing[] = []
+  #rings: readonly DirtyRing[] = []
+  #lists: Lists | undefined
   readonly #registration: Registration | undefined
   readonly #taker = new RangeTaker()
+  /** What the native side says of a slot: see `takeDirtyRanges`. */
+  readonly #known = new Float64Array(new ArrayBuffer(24))
   #overflows = 0
   /** Whether a ring went with its vCPU. */
   #lost = false
@@ -91,7 +109,8 @@ export class DirtyTracker implements Disposable {
   private constructor(vm: Vm, method: DirtyMethod, pagesAtOnce: number) {
     this.#vm = vm
     this.method = method
-    this.#pagesAtOnce = pagesAtOnce
+    this.#vmRings = dirtyRingsOf(vm)
+    this.#clearAtOnce = method === 'manual' ? pagesAtOnce : 0
     if (method !== 'ring') return
     this.#registration = vm.onExit('dirtyRingFull', (_, vcpu) => this.makeRoom(vcpu))
   }
@@ -161,6 +180,7 @@ export class DirtyTracker implements Disposable {
     this.#vm.setSlotFlags(slot, (found.flags | KVM_MEM_LOG_DIRTY_PAGES) >>> 0)
     const logged = (found.flags & KVM_MEM_LOG_DIRTY_PAGES) !== 0
     this.#tracked.set(slot, { slot, logged, words: bitmapOf(found.size / PAGE), pending: false })
+    this.#lists = undefined
   }
 
   /**
@@ -171,7 +191,9 @@ export class DirtyTracker implements Disposable {
   addVcpu(vcpu: Vcpu): void {
     this.#checkRunning()
     Vcpu.handleOf(vcpu)
-    if (this.method === 'ring') this.#rings.push(DirtyRing.of(vcpu))
+    if (this.method !== 'ring') return
+    this.#rings = [...this.#rings, DirtyRing.of(vcpu)]
+    this.#lists = undefined
   }
 
   /**
@@ -248,26 +270,35 @@ export class DirtyTracker implements Disposable {
 
   /** @returns How many entries there were. */
   #harvest(): number {
-    const tracked = [...this.#tracked.values()]
-    const slots = Uint32Array.from(tracked, ({ slot }) => slot)
-    const bitmaps = tracked.map(({ words }) => words)
-    const seen = new Uint8Array(tracked.length)
-    let count = 0
+    for (const ring of this.#rings) if (ring.vcpu.closed) this.#loseRing(ring)
+    let count = this.#harvestOnce()
     let overflows = 0
-    for (const ring of [...this.#rings]) {
-      if (ring.vcpu.closed) this.#loseRing(ring)
-      else count += ring.collectInto(slots, bitmaps, seen)
+    for (const ring of this.#rings) {
+      while (ring.skipStale()) count += this.#harvestOnce()
       overflows += ring.overflows
     }
-    tracked.forEach((each, i) => {
-      if (seen[i] === 1) each.pending = true
-    })
     if (count > 0 || overflows > 0) this.#vm.resetDirtyRings()
     return count
   }
 
+  #harvestOnce(): number {
+    this.#lists ??= this.#makeLists()
+    const { words, slots, bitmaps } = this.#lists
+    return binding().harvestRings(words, this.#vmRings.resets, slots, bitmaps)
+  }
+
+  #makeLists(): Lists {
+    const tracked = [...this.#tracked.values()]
+    return {
+      words: this.#rings.flatMap((ring) => ring.words),
+      slots: Uint32Array.from(tracked, ({ slot }) => slot),
+      bitmaps: tracked.map(({ words }) => words),
+    }
+  }
+
   #loseRing(ring: DirtyRing): void {
-    this.#rings.splice(this.#rings.indexOf(ring), 1)
+    this.#rings = this.#rings.filter((each) => each !== ring)
+    this.#lists = undefined
     this.#lost = true
   }
 
@@ -290,44 +321,48 @@ export class DirtyTracker implements Disposable {
 
   /** @returns How many pages it handed out. */
   #hand(tracked: Tracked, each: EachRange): number {
-    const slot = this.#slot(tracked.slot)
-    if (slot === undefined) {
-      this.#tracked.delete(tracked.slot)
-      return 0
-    }
-    const pages = slot.size / PAGE
-    if (tracked.words.byteLength !== bitmapSize(pages)) tracked.words = bitmapOf(pages)
-    if (this.method !== 'ring') this.#readLog(tracked)
-    if (!tracked.pending) return 0
-    if (this.method === 'manual') this.#clearInParts(tracked, pages)
+    const found = this.#renew(tracked)
     // ORDER: before `each`, which may make room in a ring and so find more.
     tracked.pending = false
     try {
-      return this.#taker.take(tracked.words, slot.gpa, each)
+      return this.#taker.take(tracked.words, this.#known[0]!, each, found)
     } catch (error) {
       tracked.pending = true
       throw error
     }
   }
 
-  #readLog(tracked: Tracked): void {
-    const { slot, words } = tracked
-    // What is left there when a caller's function threw.
-    const before = tracked.pending ? words.slice() : undefined
-    this.#vm.getDirtyLog(slot, new Uint8Array(words.buffer))
-    before?.forEach((word, i) => {
-      words[i]! |= word
-    })
-    tracked.pending = true
+  /** @returns How many ranges there are to hand out first. */
+  #renew(tracked: Tracked): number {
+    const { slot, words, pending } = tracked
+    const { ranges } = this.#taker
+    const ways = (this.method === 'ring' ? 0 : READ) | (pending ? KEEP : 0)
+    const atOnce = this.#clearAtOnce
+    const { handle } = this.#vmRings
+    const known = this.#known
+    const found = binding().takeDirtyRanges(handle, slot, words, ranges, known, ways, atOnce)
+    return found >= 0 ? found : this.#renewFailed(tracked, found)
   }
 
-  #clearInParts({ slot, words }: Tracked, pages: number): void {
-    const step = this.#pagesAtOnce
-    for (let firstPage = 0; firstPage < pages; firstPage += step) {
-      const pageCount = Math.min(step, pages - firstPage)
-      const bitmap = new Uint8Array(words.buffer, firstPage / 8, bitmapSize(pageCount))
-      if (!isZero(bitmap)) this.#vm.clearDirtyLog({ slot, firstPage, pageCount, bitmap })
+  #renewFailed(tracked: Tracked, result: number): number {
+    const { slot } = tracked
+    const [, pages, clearing] = this.#known
+    if (result === NO_ENTRY && pages === 0) {
+      this.#tracked.delete(slot)
+      this.#lists = undefined
+      return 0
     }
+    if (result === RESULT_BUFFER_TOO_SMALL) {
+      // Another slot has this number now.
+      tracked.words = bitmapOf(pages!)
+      this.#lists = undefined
+      tracked.pending = false
+      return this.#renew(tracked)
+    }
+    // What was read and could not be cleared comes with the next collection.
+    tracked.pending = true
+    const ioctl = clearing ? 'KVM_CLEAR_DIRTY_LOG' : 'KVM_GET_DIRTY_LOG'
+    throw kvmError(result, { ioctl, slot, reasons: DIRTY_LOG_REASONS })
   }
 }
 

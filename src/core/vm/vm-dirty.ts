@@ -16,6 +16,12 @@ import { VmMemory } from './vm-memory.js'
 const PAGE = 4096
 const CLEAR_DIRTY_LOG_SIZE = 24
 
+/** @internal Why the kernel refuses to read or clear a log. */
+export const DIRTY_LOG_REASONS = {
+  ENOENT: 'there is no such slot, or it does not log (KVM_MEM_LOG_DIRTY_PAGES)',
+  ENXIO: 'the VM keeps dirty rings and no bitmaps',
+}
+
 /** What {@link Vm.clearDirtyLog} takes. */
 export interface ClearDirtyLog {
   slot: number
@@ -45,13 +51,7 @@ export abstract class VmDirty extends VmMemory {
     uint32(slot, 'slot')
     const bitmap = into === undefined ? this.#bitmapFor(slot) : bytes(into, 'into')
     const result = this.native.getDirtyLog(this.handle, slot, bitmap)
-    check(result, 'KVM_GET_DIRTY_LOG', {
-      slot,
-      reasons: {
-        ENOENT: 'there is no such slot, or it does not log (KVM_MEM_LOG_DIRTY_PAGES)',
-        ENXIO: 'the VM keeps dirty rings and no bitmaps',
-      },
-    })
+    check(result, 'KVM_GET_DIRTY_LOG', { slot, reasons: DIRTY_LOG_REASONS })
     return bitmap
   }
 
@@ -89,7 +89,7 @@ export abstract class VmDirty extends VmMemory {
           dirty_bitmap: 0n,
         }),
       [words],
-      { slot, reasons: { ENOENT: 'there is no such slot, or it does not log' } },
+      { slot, reasons: DIRTY_LOG_REASONS },
     )
   }
 
