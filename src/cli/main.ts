@@ -86,4 +86,7 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   process.exit()
 })
 
-process.exitCode = await dispatch(process.argv.slice(2))
+// Not awaited here: as CommonJS, the command starts without Node's loader of ES modules.
+void dispatch(process.argv.slice(2)).then((status) => {
+  process.exitCode = status
+})
