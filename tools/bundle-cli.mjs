@@ -54,6 +54,27 @@ const subcommands = {
   },
 }
 
+/**
+ * Has Node load those of its modules that only some machines need when a function of theirs is first called.
+ *
+ * @type {import('esbuild').Plugin}
+ */
+const lateModules = {
+  name: 'late modules',
+  setup({ onResolve, onLoad }) {
+    /** @type {Record<string, string[]>} */
+    const functions = { 'node:net': ['connect', 'createServer', 'isIPv6'] }
+    onResolve({ filter: /^node:/ }, ({ path, namespace }) =>
+      namespace !== 'late' && path in functions ? { path, namespace: 'late' } : undefined,
+    )
+    onLoad({ filter: /^/, namespace: 'late' }, ({ path }) => ({
+      contents: (functions[path] ?? [])
+        .map((name) => `export const ${name} = (...args) => require('${path}').${name}(...args)`)
+        .join('\n'),
+    }))
+  },
+}
+
 // The compiler's own main.js would be a second command.
 for (const name of ['parts', 'main.js', 'main.js.map']) {
   rmSync(`${root}/lib/cli/${name}`, { recursive: true, force: true })
@@ -74,6 +95,8 @@ await build({
 await build({
   ...commonJs,
   entryPoints: { 'parts/run': 'src/cli/run.ts' },
+  banner: { js: 'const COMMAND_ROOT = require("node:path").join(__dirname, "../../..")' },
+  plugins: [lateModules],
   // Half as much to read. Names stay, so that a stack tells something.
   minifyWhitespace: true,
   minifySyntax: true,

@@ -1,6 +1,6 @@
 // From the command line, and the file that it may name, to what a machine takes.
 
-import { isatty } from 'node:tty'
+import { fstatSync } from 'node:fs'
 import type { KernelBoot, MachineBoot } from '../machine/boot.js'
 import type { Machine, MachineOptions } from '../machine/machine.js'
 import type { CpuModel } from '../x86/index.js'
@@ -30,6 +30,9 @@ const DEFAULT_CMDLINE = 'console=ttyS0'
 
 const STDIN = 0
 
+/** Of /dev/null and its like. */
+const MEMORY_DEVICES = 1
+
 /** What `--thp` stands for. */
 const HUGE_PAGES = { backing: 'anonymous', thp: 'madvise' } as const
 
@@ -45,8 +48,7 @@ export function machineOptions(
   const boot = bootOf(args, config.boot)
   if (boot === undefined) return undefined
   return {
-    // Not by process.stdin, which is a stream to be made first.
-    holdSerialInput: !isatty(STDIN),
+    holdSerialInput: !isTerminal(STDIN),
     ...config,
     ...(args.memory === undefined ? {} : { memory: args.memory }),
     ...(args.thp ? { memoryOptions: { ...config.memoryOptions, ...HUGE_PAGES } } : {}),
@@ -61,6 +63,13 @@ export function machineOptions(
       ...(args.net ?? []).map((text) => deviceArgument(`net,${text}`)),
     ],
   }
+}
+
+/** Most files need no call of `isatty`, for which Node loads all that it has for networks. */
+function isTerminal(fd: number): boolean {
+  const stat = fstatSync(fd)
+  if (!stat.isCharacterDevice() || stat.rdev >> 8 === MEMORY_DEVICES) return false
+  return process.getBuiltinModule('node:tty').isatty(fd)
 }
 
 /** `x86-64-v3,pcid,-avx2`: a model, then features that it shall have or not have. */

@@ -10,6 +10,7 @@ import { dryRun } from './dry-run.js'
 import { exitTable } from './exit-table.js'
 import { imageProgress } from './image-progress.js'
 import { fillFwCfg, machineOptions } from './machine-options.js'
+import { standardOutput } from './standard-output.js'
 import { timelineSvg, timelineText } from './timeline.js'
 
 /** Help for `node-kvm run`. */
@@ -85,12 +86,12 @@ export async function run(args: string[]): Promise<number> {
   })
   const options = values.help ? undefined : machineOptions(values)
   if (options === undefined) {
-    const [stream, status] = values.help ? [process.stdout, 0] : [process.stderr, 2]
+    const [stream, status] = values.help ? [standardOutput(), 0] : [process.stderr, 2]
     stream.write(`${usage}\n`)
     return status as number
   }
   if (values['dry-run']) {
-    process.stdout.write(`${await dryRun(options)}\n`)
+    standardOutput().write(`${await dryRun(options)}\n`)
     return 0
   }
   const progress = process.stderr.isTTY ? { onProgress: imageProgress(process.stderr) } : {}
@@ -133,13 +134,12 @@ function observe(machine: Machine, options: Observations): () => void {
 }
 
 async function runOnTerminal(machine: Machine, timeout: number | undefined): Promise<number> {
-  const { stdout } = process
   const leave = new AbortController()
   const timer = timeout && setTimeout(() => leave.abort('timeout'), timeout * 1000)
   // The guest begins first: the streams, which take some milliseconds to make, are there before it needs them.
   const ended = machine.run({ signal: leave.signal })
   const detach = attachInput(machine, () => leave.abort('left'))
-  machine.serial.pipe(stdout, { end: false })
+  machine.serial.pipe(standardOutput(), { end: false })
   try {
     const { status = 0 } = await ended
     return status & 0xff
