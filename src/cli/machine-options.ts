@@ -1,11 +1,11 @@
 // From the command line, and the file that it may name, to what a machine takes.
 
-import { fstatSync } from 'node:fs'
 import type { KernelBoot, MachineBoot } from '../machine/boot.js'
 import type { Machine, MachineOptions } from '../machine/machine.js'
 import type { CpuModel } from '../x86/index.js'
 import { type MachineConfig, readConfig } from './config.js'
 import { deviceArgument } from './device-specs.js'
+import { isTerminal } from './terminal.js'
 
 /** The options of the command line that make the machine. */
 export interface MachineArguments {
@@ -29,9 +29,6 @@ export interface MachineArguments {
 const DEFAULT_CMDLINE = 'console=ttyS0'
 
 const STDIN = 0
-
-/** Of /dev/null and its like. */
-const MEMORY_DEVICES = 1
 
 /** What `--thp` stands for. */
 const HUGE_PAGES = { backing: 'anonymous', thp: 'madvise' } as const
@@ -63,13 +60,6 @@ export function machineOptions(
       ...(args.net ?? []).map((text) => deviceArgument(`net,${text}`)),
     ],
   }
-}
-
-/** Most files need no call of `isatty`, for which Node loads all that it has for networks. */
-function isTerminal(fd: number): boolean {
-  const stat = fstatSync(fd)
-  if (!stat.isCharacterDevice() || stat.rdev >> 8 === MEMORY_DEVICES) return false
-  return process.getBuiltinModule('node:tty').isatty(fd)
 }
 
 /** `x86-64-v3,pcid,-avx2`: a model, then features that it shall have or not have. */

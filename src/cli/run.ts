@@ -11,6 +11,7 @@ import { exitTable } from './exit-table.js'
 import { imageProgress } from './image-progress.js'
 import { fillFwCfg, machineOptions } from './machine-options.js'
 import { standardOutput } from './standard-output.js'
+import { isTerminal } from './terminal.js'
 import { timelineSvg, timelineText } from './timeline.js'
 
 /** Help for `node-kvm run`. */
@@ -54,6 +55,8 @@ be started.`
 
 const CTRL_A = 0x01
 
+const STDERR = 2
+
 /** Runs the command; resolves to the exit status. */
 export async function run(args: string[]): Promise<number> {
   const { values } = parseArgs({
@@ -94,7 +97,7 @@ export async function run(args: string[]): Promise<number> {
     standardOutput().write(`${await dryRun(options)}\n`)
     return 0
   }
-  const progress = process.stderr.isTTY ? { onProgress: imageProgress(process.stderr) } : {}
+  const progress = isTerminal(STDERR) ? { onProgress: imageProgress(process.stderr) } : {}
   const devices = await createDevices(options.devices)
   await using machine = await Machine.create({ ...options, ...progress, devices })
   fillFwCfg(machine, options.fwCfg)
