@@ -1,5 +1,6 @@
 // A CommonJS module with the code that V8 once made of it. V8 takes code only if its own version and flags, and the
-// length of the source, are those it was made with; otherwise the module is loaded as any other.
+// length of the source, are those it was made with; otherwise the module is loaded as any other, and Node may keep code of
+// it (`NODE_COMPILE_CACHE`).
 
 import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
@@ -13,8 +14,8 @@ export interface CompiledModule {
   run(): unknown
 }
 
-/** The name of the file with a module's code. */
-export const codeCacheOf = (file: string): string => `${file}.cache`
+/** The name of the file with a module's code, by version, so that no other compiles the module in vain. */
+export const codeCacheOf = (file: string): string => `${file}.v8-${process.versions.v8}`
 
 /** Compiles a module as `require` does. The file has to be ASCII, which is quicker to read. */
 export function compileModule(file: string, cachedData?: Buffer): CompiledModule {
