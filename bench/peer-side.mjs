@@ -75,7 +75,7 @@ const chosen = devices[/** @type {keyof typeof devices} */ (device)]
 const commands = {
   ours: [
     process.execPath,
-    ...['lib/cli/main.js', 'run', '--kernel', kernel, '--initrd', initrd, '--cmdline', CMDLINE],
+    ...['lib/cli/main.cjs', 'run', '--kernel', kernel, '--initrd', initrd, '--cmdline', CMDLINE],
     // Huge pages, which QEMU asks for as well.
     ...['--memory', '256M', '--thp', ...chosen.ours],
   ],

@@ -8,7 +8,7 @@ import { join } from 'node:path'
 const [script = '[]', ...args] = process.argv.slice(2)
 /** @type {[string, string][]} */
 const pairs = JSON.parse(script)
-const command = join(import.meta.dirname, '..', 'lib', 'cli', 'main.js')
+const command = join(import.meta.dirname, '..', 'lib', 'cli', 'main.cjs')
 const child = spawn(process.execPath, [command, 'run', ...args], {
   stdio: ['pipe', 'pipe', 'inherit'],
 })

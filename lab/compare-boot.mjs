@@ -40,7 +40,7 @@ const qemu = (machine) => [
 /** What is compared, all with transparent huge pages, which QEMU asks for by itself. Without its clock, microvm has Debian's kernel wait for one, 20 000 reads long. */
 const contenders = {
   'node-kvm': [
-    ...[process.execPath, join(root, 'lib/cli/main.js'), 'run', '--memory', `${MEMORY}M`, '--thp'],
+    ...[process.execPath, join(root, 'lib/cli/main.cjs'), 'run', '--memory', `${MEMORY}M`, '--thp'],
     ...['--kernel', kernel, '--initrd', initrd, '--cmdline', cmdline],
   ],
   microvm: qemu('microvm,rtc=on'),

@@ -3,6 +3,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <cstring>
+
 #include "convert.h"
 
 namespace node_kvm {
@@ -46,6 +48,30 @@ Napi::Value advise_region(Info info) {
   uint32_t advice = args.u32();
   if (!args.ok()) return {};
   return to_value(info.Env(), region->advise(offset, length, advice));
+}
+
+// SAFETY: `bytes` may be a view of the same memory, so the ranges may overlap.
+Napi::Value write_region(Info info) {
+  Arguments args(info);
+  auto* region = args.object<Region>();
+  uint64_t offset = args.number();
+  auto [bytes, length] = args.bytes();
+  if (!args.ok()) return {};
+  if (!region->has(offset, length)) return to_value(info.Env(), -EACCES);
+  if (length != 0) std::memmove(region->data() + offset, bytes, length);
+  return to_value(info.Env(), 0);
+}
+
+Napi::Value fill_region(Info info) {
+  Arguments args(info);
+  auto* region = args.object<Region>();
+  uint64_t offset = args.number();
+  uint64_t length = args.number();
+  auto value = static_cast<int>(args.number(0xff));
+  if (!args.ok()) return {};
+  if (!region->has(offset, length)) return to_value(info.Env(), -EACCES);
+  std::memset(region->data() + offset, value, length);
+  return to_value(info.Env(), 0);
 }
 
 Napi::Value lock_region(Info info) {
@@ -106,6 +132,8 @@ void add_memory_functions(Napi::Env env, Napi::Object exports) {
   add("createRegion", create_region);
   add("discardRegion", discard_region);
   add("adviseRegion", advise_region);
+  add("writeRegion", write_region);
+  add("fillRegion", fill_region);
   add("lockRegion", lock_region);
   add("bindRegion", bind_region);
   add("regionResidency", region_residency);

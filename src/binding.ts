@@ -94,6 +94,8 @@ interface MemoryNative {
   discardRegion(region: Handle, offset: number, length: number): number
   /** madvise(2), for harmless advice. */
   adviseRegion(region: Handle, offset: number, length: number, advice: number): number
+  writeRegion(region: Handle, offset: number, bytes: Uint8Array): number
+  fillRegion(region: Handle, offset: number, length: number, value: number): number
   lockRegion(region: Handle, onFault: 0 | 1): number
   /** mbind(2): a bit of `nodes` for each node below 53. */
   bindRegion(region: Handle, mode: number, nodes: number): number
@@ -422,10 +424,16 @@ export interface Binding extends Native {
 
 let loaded: Binding | undefined
 
+/** The package's folder, in the command's bundle only: for Node to find it takes milliseconds. */
+declare const COMMAND_ROOT: string | undefined
+
 function load(): Binding {
   const require = createRequire(import.meta.url)
   // By name, as bundlers move this file.
-  const packageRoot = dirname(require.resolve('node-kvm/package.json'))
+  const packageRoot =
+    typeof COMMAND_ROOT === 'string'
+      ? COMMAND_ROOT
+      : dirname(require.resolve('node-kvm/package.json'))
   // A build other than the installed one: sanitizers and benchmarks name it here.
   const chosen = process.env.NODE_KVM_ADDON
   const native: Native = chosen
@@ -443,6 +451,8 @@ function load(): Binding {
  */
 export function keepInThread(buffer: ArrayBufferLike): void {
   if (Number.parseInt(process.versions.node, 10) >= 22) return
+  // The command transfers nothing.
+  if (typeof COMMAND_ROOT === 'string') return
   // Where it is not needed it is not loaded, which takes a millisecond or two.
   process.getBuiltinModule('node:worker_threads').markAsUntransferable(buffer)
 }

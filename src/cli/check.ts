@@ -4,6 +4,7 @@ import { writeFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import type { CheckResult } from '../testing/checks/run-checks.js'
 import type { FeatureFinding } from '../testing/index.js'
+import { standardOutput } from './standard-output.js'
 
 /** Help for `node-kvm check`. */
 export const usage = `Usage: node-kvm check [options]
@@ -36,7 +37,7 @@ export async function run(args: string[]): Promise<number> {
     },
   })
   if (values.help) {
-    process.stdout.write(`${usage}\n`)
+    standardOutput().write(`${usage}\n`)
     return 0
   }
   if (values.features) {
@@ -46,14 +47,14 @@ export async function run(args: string[]): Promise<number> {
   const results: CheckResult[] = []
   for await (const area of runAreas(values.only)) {
     results.push(...area)
-    if (!values.json) process.stdout.write(`${areaText(area, values.all === true)}\n\n`)
+    if (!values.json) standardOutput().write(`${areaText(area, values.all === true)}\n\n`)
   }
   if (results.length === 0) {
     process.stderr.write(`no check contains '${values.only}'\n`)
     return 2
   }
   if (values.junit !== undefined) writeFileSync(values.junit, toJunit(results))
-  process.stdout.write(`${values.json ? JSON.stringify(results, null, 2) : summary(results)}\n`)
+  standardOutput().write(`${values.json ? JSON.stringify(results, null, 2) : summary(results)}\n`)
   return results.some(({ status }) => status === 'deviates') ? 1 : 0
 }
 
@@ -100,7 +101,9 @@ async function showFeatures(only: string | undefined, asJson: boolean): Promise<
       probeFeature(instruction, ring),
     ),
   )
-  process.stdout.write(`${asJson ? JSON.stringify(findings, null, 2) : toFeatureText(findings)}\n`)
+  standardOutput().write(
+    `${asJson ? JSON.stringify(findings, null, 2) : toFeatureText(findings)}\n`,
+  )
 }
 
 function toFeatureText(findings: readonly FeatureFinding[]): string {

@@ -3,6 +3,7 @@
 import { parseArgs } from 'node:util'
 import { hostReport, hostReportToJson } from '../core/host/host-report.js'
 import { formatHostReport } from './host-text.js'
+import { standardOutput } from './standard-output.js'
 
 /** Help for `node-kvm info`. */
 export const usage = `Usage: node-kvm info [options]
@@ -30,11 +31,11 @@ export function run(args: string[]): number {
     },
   })
   if (values.help) {
-    process.stdout.write(`${usage}\n`)
+    standardOutput().write(`${usage}\n`)
     return 0
   }
   const report = hostReport({ path: values.device, probeGuest: !values['no-guest'] })
   const text = values.json ? hostReportToJson(report) : formatHostReport(report)
-  process.stdout.write(`${text}\n`)
+  standardOutput().write(`${text}\n`)
   return report.available ? 0 : 1
 }

@@ -1,11 +1,11 @@
 // From the command line, and the file that it may name, to what a machine takes.
 
-import { isatty } from 'node:tty'
 import type { KernelBoot, MachineBoot } from '../machine/boot.js'
 import type { Machine, MachineOptions } from '../machine/machine.js'
 import type { CpuModel } from '../x86/index.js'
 import { type MachineConfig, readConfig } from './config.js'
 import { deviceArgument } from './device-specs.js'
+import { isTerminal } from './terminal.js'
 
 /** The options of the command line that make the machine. */
 export interface MachineArguments {
@@ -45,8 +45,7 @@ export function machineOptions(
   const boot = bootOf(args, config.boot)
   if (boot === undefined) return undefined
   return {
-    // Not by process.stdin, which is a stream to be made first.
-    holdSerialInput: !isatty(STDIN),
+    holdSerialInput: !isTerminal(STDIN),
     ...config,
     ...(args.memory === undefined ? {} : { memory: args.memory }),
     ...(args.thp ? { memoryOptions: { ...config.memoryOptions, ...HUGE_PAGES } } : {}),

@@ -5,6 +5,7 @@
 import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { stripVTControlCharacters } from 'node:util'
+import { standardOutput } from './standard-output.js'
 
 /** A command's module. */
 interface Command {
@@ -42,7 +43,7 @@ function version(): string {
 }
 
 function print(text: string): number {
-  process.stdout.write(`${text}\n`)
+  standardOutput().write(`${text}\n`)
   return 0
 }
 
@@ -80,10 +81,7 @@ function report(error: unknown, command: Command): number {
   return EXIT_FAILED
 }
 
-// A reader that has seen enough, such as `head`, is no failure.
-process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  if (error.code !== 'EPIPE') throw error
-  process.exit()
+// Not awaited here: as CommonJS, the command starts without Node's loader of ES modules.
+void dispatch(process.argv.slice(2)).then((status) => {
+  process.exitCode = status
 })
-
-process.exitCode = await dispatch(process.argv.slice(2))

@@ -10,6 +10,8 @@ import { dryRun } from './dry-run.js'
 import { exitTable } from './exit-table.js'
 import { imageProgress } from './image-progress.js'
 import { fillFwCfg, machineOptions } from './machine-options.js'
+import { standardOutput } from './standard-output.js'
+import { isTerminal } from './terminal.js'
 import { timelineSvg, timelineText } from './timeline.js'
 
 /** Help for `node-kvm run`. */
@@ -53,6 +55,8 @@ be started.`
 
 const CTRL_A = 0x01
 
+const STDERR = 2
+
 /** Runs the command; resolves to the exit status. */
 export async function run(args: string[]): Promise<number> {
   const { values } = parseArgs({
@@ -85,15 +89,15 @@ export async function run(args: string[]): Promise<number> {
   })
   const options = values.help ? undefined : machineOptions(values)
   if (options === undefined) {
-    const [stream, status] = values.help ? [process.stdout, 0] : [process.stderr, 2]
+    const [stream, status] = values.help ? [standardOutput(), 0] : [process.stderr, 2]
     stream.write(`${usage}\n`)
     return status as number
   }
   if (values['dry-run']) {
-    process.stdout.write(`${await dryRun(options)}\n`)
+    standardOutput().write(`${await dryRun(options)}\n`)
     return 0
   }
-  const progress = process.stderr.isTTY ? { onProgress: imageProgress(process.stderr) } : {}
+  const progress = isTerminal(STDERR) ? { onProgress: imageProgress(process.stderr) } : {}
   const devices = await createDevices(options.devices)
   await using machine = await Machine.create({ ...options, ...progress, devices })
   fillFwCfg(machine, options.fwCfg)
@@ -133,13 +137,12 @@ function observe(machine: Machine, options: Observations): () => void {
 }
 
 async function runOnTerminal(machine: Machine, timeout: number | undefined): Promise<number> {
-  const { stdout } = process
   const leave = new AbortController()
   const timer = timeout && setTimeout(() => leave.abort('timeout'), timeout * 1000)
   // The guest begins first: the streams, which take some milliseconds to make, are there before it needs them.
   const ended = machine.run({ signal: leave.signal })
   const detach = attachInput(machine, () => leave.abort('left'))
-  machine.serial.pipe(stdout, { end: false })
+  machine.serial.pipe(standardOutput(), { end: false })
   try {
     const { status = 0 } = await ended
     return status & 0xff

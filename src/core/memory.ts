@@ -2,6 +2,7 @@
 // A region is exposed in chunks: Node 20 allows no ArrayBuffer above 4 GiB, and offsets that stay
 // below 2^31 keep index arithmetic on small integers. A chunk's arrays are made when it is first used:
 // V8 counts their bytes as if they were on the heap, and a garbage collection for each is the price.
+// So what is written before that, such as a kernel, goes through native code.
 
 import { constants } from 'node:buffer'
 import {
@@ -62,13 +63,8 @@ class Chunk {
   readonly u32: Uint32Array
   readonly u64: BigUint64Array
   readonly data: DataView
-  readonly #native: Binding
-  readonly #region: Region
-  #shared: ArrayBuffer | undefined
 
   constructor(native: Binding, region: Region, offset: number) {
-    this.#native = native
-    this.#region = region
     this.gpa = region.gpa + offset
     this.size = Math.min(CHUNK, region.size - offset)
     const buffer = native.regionBuffer(region.handle, offset, this.size, 0)
@@ -77,15 +73,6 @@ class Chunk {
     this.u32 = new Uint32Array(buffer)
     this.u64 = new BigUint64Array(buffer)
     this.data = new DataView(buffer)
-  }
-
-  /** The buffer that users get: another one, so that detaching it cannot blind the accessors. */
-  get shared(): ArrayBuffer {
-    if (this.#shared === undefined || this.#shared.byteLength === 0) {
-      const offset = this.gpa - this.#region.gpa
-      this.#shared = sharedBuffer(this.#native, this.#region, offset, this.size)
-    }
-    return this.#shared
   }
 }
 
@@ -106,6 +93,8 @@ export class GuestMemory extends MemoryHost implements Disposable {
   readonly #regions: readonly Region[]
   /** By region, then by place in it. */
   #chunks: (Chunk | undefined)[][]
+  /** The chunks' buffers that users get: others, so that detaching them cannot blind the accessors. */
+  #shared: (ArrayBuffer | undefined)[][]
   #last: Chunk | undefined
 
   private constructor(native: Binding, regions: readonly Region[]) {
@@ -113,6 +102,7 @@ export class GuestMemory extends MemoryHost implements Disposable {
     this.#native = native
     this.#regions = regions
     this.#chunks = regions.map(() => [])
+    this.#shared = regions.map(() => [])
   }
 
   /**
@@ -215,6 +205,7 @@ export class GuestMemory extends MemoryHost implements Disposable {
     if (this.closed) return
     for (const region of this.#regions) this.#native.close(region.handle)
     this.#chunks = []
+    this.#shared = []
     this.#last = undefined
   }
 
@@ -243,12 +234,13 @@ export class GuestMemory extends MemoryHost implements Disposable {
    *   version 20).
    */
   override view(gpa: number, length: number): Uint8Array {
-    this.#checkTouch(gpa, length)
+    this.checkTouch(gpa, length)
     if (length === 0) return new Uint8Array(0)
-    const chunk = this.#find(gpa, 1)
-    const offset = gpa - chunk.gpa
-    if (offset + length <= chunk.size) return new Uint8Array(chunk.shared, offset, length)
-    const region = this.#regions[this.#regionAt(gpa)]!
+    const index = this.#regionAt(gpa)
+    const region = this.#regions[index]!
+    const offset = (gpa - region.gpa) % CHUNK
+    const chunk = this.#sharedChunk(index, Math.floor((gpa - region.gpa) / CHUNK))
+    if (offset + length <= chunk.byteLength) return new Uint8Array(chunk, offset, length)
     if (gpa + length > region.gpa + region.size) {
       throw fault(gpa, length, 'a view cannot span regions')
     }
@@ -257,9 +249,20 @@ export class GuestMemory extends MemoryHost implements Disposable {
     return ofLength(length, () => new Uint8Array(buffer))
   }
 
+  #sharedChunk(index: number, place: number): ArrayBuffer {
+    const buffers = this.#shared[index]!
+    const buffer = buffers[place]
+    if (buffer !== undefined && buffer.byteLength !== 0) return buffer
+    const region = this.#regions[index]!
+    const offset = place * CHUNK
+    const size = Math.min(CHUNK, region.size - offset)
+    buffers[place] = sharedBuffer(this.#native, region, offset, size)
+    return buffers[place]
+  }
+
   /** Copies `length` bytes out. */
   override read(gpa: number, length: number): Uint8Array {
-    this.#checkTouch(gpa, length)
+    this.checkTouch(gpa, length)
     const bytes = ofLength(length, () => new Uint8Array(length))
     this.readInto(gpa, bytes)
     return bytes
@@ -277,7 +280,8 @@ export class GuestMemory extends MemoryHost implements Disposable {
   /** Copies `bytes` in. */
   override write(gpa: number, bytes: Uint8Array): void {
     checkBytes(bytes, 'bytes')
-    this.#checkTouch(gpa, bytes.length)
+    this.checkTouch(gpa, bytes.length)
+    if (this.#last === undefined && this.#write(gpa, bytes)) return
     this.#pieces(gpa, bytes.length, (chunk, offset, count, done) => {
       chunk.u8.set(bytes.subarray(done, done + count), offset)
     })
@@ -286,10 +290,25 @@ export class GuestMemory extends MemoryHost implements Disposable {
   /** Sets `length` bytes to `value`. */
   override fill(gpa: number, length: number, value = 0): void {
     integer(value, 'value', 0, 0xff)
-    this.#checkTouch(gpa, length)
+    this.checkTouch(gpa, length)
+    if (this.#last === undefined && this.#fill(gpa, length, value)) return
     this.#pieces(gpa, length, (chunk, offset, count) => {
       chunk.u8.fill(value, offset, offset + count)
     })
+  }
+
+  /** By native code; false for memory that has no address, of which the caller tells. */
+  #write(gpa: number, bytes: Uint8Array): boolean {
+    return this.parts(gpa, bytes.length).every(({ handle, gpa: at, offset, length }) => {
+      const part = bytes.subarray(at - gpa, at - gpa + length)
+      return this.#native.writeRegion(handle, offset, part) === 0
+    })
+  }
+
+  #fill(gpa: number, length: number, value: number): boolean {
+    return this.parts(gpa, length).every(
+      (part) => this.#native.fillRegion(part.handle, part.offset, part.length, value) === 0,
+    )
   }
 
   /** Reads one byte, unsigned. */
@@ -422,7 +441,7 @@ export class GuestMemory extends MemoryHost implements Disposable {
   }
 
   /** The same, and none of it would have to be brought by this very thread. */
-  #checkTouch(gpa: number, length: number): void {
+  protected override checkTouch(gpa: number, length: number): void {
     this.#check(gpa, length)
     if (servedHere.count === 0) return
     for (let at = gpa; at < gpa + length; ) {
@@ -469,7 +488,7 @@ export class GuestMemory extends MemoryHost implements Disposable {
     length: number,
     each: (bytes: Uint8Array, gpa: number) => boolean | undefined,
   ): void {
-    this.#checkTouch(gpa, length)
+    this.checkTouch(gpa, length)
     for (let done = 0; done < length; ) {
       const chunk = this.#find(gpa + done, length - done)
       const offset = gpa + done - chunk.gpa

@@ -2,7 +2,6 @@
 // without a copy of them in between, and take no memory of this process afterwards.
 
 import { statSync } from 'node:fs'
-import { open } from 'node:fs/promises'
 import { setImmediate } from 'node:timers/promises'
 import { GuestMemory } from '../core/memory.js'
 import { invalidArgType } from '../core/validate.js'
@@ -34,25 +33,29 @@ type ReadPart = (from: number, size: number) => Promise<number>
 
 const PAGE = 4096
 const PART = 4 * 2 ** 20
+/** Where nobody wants to be told, large enough that most images are one: each turn of the event loop takes time. */
+const LARGE_PART = 64 * 2 ** 20
 
 /** The bytes of an image. */
 export async function readImage(
   image: Image,
   name: string,
-  onProgress: OnImageProgress = () => {},
+  onProgress?: OnImageProgress,
 ): Promise<ImageBytes> {
   if (image instanceof Uint8Array) return { bytes: image, release() {} }
   if (typeof image !== 'string') throw invalidArgType(name, 'a path or a Uint8Array', image)
   // Not awaited: the first file that a process waits for has it start threads, which takes longer than the look.
   const { size: total } = statSync(image)
   const { bytes, readPart, ...rest } = mapped(image, total) ?? copied(image, total)
+  const part = onProgress === undefined ? LARGE_PART : PART
   let loaded = 0
-  onProgress({ path: image, loaded, total })
+  onProgress?.({ path: image, loaded, total })
   while (loaded < total) {
-    const got = await readPart(loaded, Math.min(PART, total - loaded))
+    const got = await readPart(loaded, Math.min(part, total - loaded))
     if (got === 0) break
     loaded += got
-    onProgress({ path: image, loaded, total })
+    onProgress?.({ path: image, loaded, total })
+    if (loaded < total) await setImmediate()
   }
   return { bytes: bytes.subarray(0, loaded), ...rest }
 }
@@ -74,7 +77,6 @@ function mapped(path: string, total: number): (ImageBytes & { readPart: ReadPart
     release: () => region.discard(0, size),
     async readPart(from, length) {
       region.advise(from, Math.ceil(length / PAGE) * PAGE, 'populateRead')
-      await setImmediate()
       return length
     },
   }
@@ -83,6 +85,8 @@ function mapped(path: string, total: number): (ImageBytes & { readPart: ReadPart
 function copied(path: string, total: number): ImageBytes & { readPart: ReadPart } {
   const bytes = Buffer.allocUnsafe(total)
   const readPart: ReadPart = async (from, length) => {
+    // Loaded when needed: it takes longer than all of an image that is mapped.
+    const { open } = await import('node:fs/promises')
     await using file = await open(path)
     return (await file.read(bytes, from, length, from)).bytesRead
   }

@@ -220,7 +220,7 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
       const settings = { ...behaviour, load, cpus, devices, devicePlaces, timeline }
       machine = new Machine(kvm, ram, settings)
       machine.#devices.place()
-      machine.#load()
+      machine.#load('kernel' in boot)
       timeline.mark('images placed')
       return machine
     } catch (error) {
@@ -232,7 +232,9 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
     }
   }
 
-  #load(): void {
+  #load(bootsKernel: boolean): void {
+    // Kernels look for devices at great length, so none is sent to a bus with nothing on it.
+    if (bootsKernel) this.#board = { ...this.#board, hasPci: !this.pci.isEmpty }
     const state = this.#boot()
     if ('rom' in state) {
       this.#mapRom(state.rom)
@@ -334,10 +336,10 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
   #setUpPci(): void {
     if (this.#protocol === 'firmware') return
     this.pci.assignBars()
-    if (this.#protocol === 'flat' || !this.pci.isEmpty) return
-    // Kernels look for devices at great length, so none is sent to a bus with nothing on it. Tables that tell
-    // nothing of it fit where the others are.
-    this.#board = { ...this.#board, hasPci: false }
+    const { hasPci = true } = this.#board
+    if (hasPci || this.pci.isEmpty) return
+    // Devices have been added since. There is room for what tells of them, as nothing else is near the tables.
+    this.#board = { ...this.#board, hasPci: true }
     placeMachineAcpi(this.memory, this.#board)
   }
 

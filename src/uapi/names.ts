@@ -7,9 +7,10 @@ function byNumber(entries: readonly (readonly [string, number])[]): Map<number, 
   return new Map(entries.map(([name, number]) => [number, name]))
 }
 
-const capabilityNames = byNumber(Object.entries(capabilityNumbers))
-const exitNames = byNumber(Object.entries(exitNumbers))
-const requestNames = byNumber(Object.values(requests).map(({ name, request }) => [name, request]))
+// Made when they are first used, which is when something goes wrong.
+let capabilityNames: ReadonlyMap<number, string> | undefined
+let exitNames: ReadonlyMap<number, string> | undefined
+let requestNames: ReadonlyMap<number, string> | undefined
 
 /**
  * Name of an ioctl request, e.g. `KVM_GET_REGS` for 0x8090ae81.
@@ -17,6 +18,7 @@ const requestNames = byNumber(Object.values(requests).map(({ name, request }) =>
  * @returns The name in linux/kvm.h, or undefined for a request that x86-64 does not have.
  */
 export function requestName(request: number): string | undefined {
+  requestNames ??= byNumber(Object.values(requests).map(({ name, request }) => [name, request]))
   return requestNames.get(request)
 }
 
@@ -26,6 +28,7 @@ export function requestName(request: number): string | undefined {
  * @returns The name in linux/kvm.h, or undefined for one newer than these headers.
  */
 export function capabilityName(capability: number): string | undefined {
+  capabilityNames ??= byNumber(Object.entries(capabilityNumbers))
   return capabilityNames.get(capability)
 }
 
@@ -35,5 +38,6 @@ export function capabilityName(capability: number): string | undefined {
  * @returns The name in linux/kvm.h, or undefined for one newer than these headers.
  */
 export function exitName(reason: number): string | undefined {
+  exitNames ??= byNumber(Object.entries(exitNumbers))
   return exitNames.get(reason)
 }

@@ -23,20 +23,26 @@ export interface CpuidFeature {
   readonly source: string
 }
 
+let features: readonly CpuidFeature[] | undefined
+
 /**
  * Every known feature bit, by leaf. Names are unique and so are bits. Sources: per leaf, in
  * `source`; the spelling of names: Linux' arch/x86/include/asm/cpufeatures.h and /proc/cpuinfo.
  */
-export const CPUID_FEATURES: readonly CpuidFeature[] = CPUID_FEATURE_WORDS.flatMap((word) =>
-  Object.entries(word.bits).map(([name, bit]) => ({
-    name: name as CpuidFeatureName,
-    leaf: word.leaf,
-    subleaf: word.subleaf,
-    register: word.register,
-    bit,
-    source: word.source,
-  })),
-)
+export const CPUID_FEATURES: readonly CpuidFeature[] = /* @__PURE__ */ cpuidFeatures()
+
+/** @internal {@link CPUID_FEATURES}, made when it is first asked for, as many programs need a name or two. */
+export function cpuidFeatures(): readonly CpuidFeature[] {
+  features ??= CPUID_FEATURE_WORDS.flatMap((word) =>
+    Object.entries(word.bits).map(([name, bit]) => featureOf(word, name, bit)),
+  )
+  return features
+}
+
+function featureOf(word: Word, name: string, bit: number): CpuidFeature {
+  const { leaf, subleaf, register, source } = word
+  return { name: name as CpuidFeatureName, leaf, subleaf, register, bit, source }
+}
 
 // Other spellings of bits that have one name here. `constant_tsc` is here and not in the table
 // because Linux also sets it from the family and model, without any CPUID bit.
@@ -58,8 +64,7 @@ const ALIASES: Readonly<Record<string, CpuidFeatureName>> = {
   stibp: 'intel_stibp',
 }
 
-const BY_NAME = new Map<string, CpuidFeature>(CPUID_FEATURES.map((f) => [f.name, f]))
-const BY_BIT = new Map(CPUID_FEATURES.map((f) => [key(f.leaf, f.subleaf, f.register, f.bit), f]))
+let byBit: ReadonlyMap<string, CpuidFeature> | undefined
 
 /**
  * The feature of a name. Case does not matter, `-` and `.` count as `_`, and common other
@@ -67,7 +72,12 @@ const BY_BIT = new Map(CPUID_FEATURES.map((f) => [key(f.leaf, f.subleaf, f.regis
  */
 export function cpuidFeature(name: string): CpuidFeature | undefined {
   const plain = name.toLowerCase().replace(/[-.]/g, '_')
-  return BY_NAME.get(plain) ?? BY_NAME.get(ALIASES[plain] ?? '')
+  return named(plain) ?? named(ALIASES[plain] ?? '')
+}
+
+function named(name: string): CpuidFeature | undefined {
+  const word = CPUID_FEATURE_WORDS.find(({ bits }) => Object.hasOwn(bits, name))
+  return word && featureOf(word, name, (word.bits as Readonly<Record<string, number>>)[name]!)
 }
 
 /** The feature of a bit, or `undefined` when the bit has no name here. */
@@ -77,7 +87,8 @@ export function cpuidFeatureAt(
   register: CpuidRegister,
   bit: number,
 ): CpuidFeature | undefined {
-  return BY_BIT.get(key(leaf, subleaf, register, bit))
+  byBit ??= new Map(cpuidFeatures().map((f) => [key(f.leaf, f.subleaf, f.register, f.bit), f]))
+  return byBit.get(key(leaf, subleaf, register, bit))
 }
 
 function key(leaf: number, subleaf: number, register: string, bit: number): string {

@@ -4,10 +4,10 @@
 import { type CpuidEntry, cpuidEntry, findCpuidEntry } from './cpuid-entry.js'
 import type { CpuidRegister } from './cpuid-feature-bits.js'
 import {
-  CPUID_FEATURES,
   type CpuidFeature,
   type CpuidFeatureName,
   cpuidFeature,
+  cpuidFeatures,
 } from './cpuid-features.js'
 import { cpuidHypervisors } from './cpuid-identity.js'
 import { outOfRange } from './out-of-range.js'
@@ -114,7 +114,9 @@ export class CpuidTable {
 
   /** The names of all features that are on, by leaf and bit. */
   features(): CpuidFeatureName[] {
-    return CPUID_FEATURES.filter((f) => this.#hasFeature(f)).map((f) => f.name)
+    return cpuidFeatures()
+      .filter((f) => this.#hasFeature(f))
+      .map((f) => f.name)
   }
 
   #hasFeature(f: CpuidFeature): boolean {

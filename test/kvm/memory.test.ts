@@ -280,3 +280,25 @@ test('the scratch memory cannot be taken away from under the addon', () => {
   expect(guest.vcpu.getRegs().rip).toBe(BigInt(ENTRY))
   expect(guest.vcpu.run().type).toBe('hlt')
 })
+
+test('what is written before anything else has looked at RAM makes no array over it', () => {
+  using memory = GuestMemory.create([
+    { gpa: 0, size: 2 * PAGE },
+    { gpa: 2 * PAGE, size: 64 * 2 ** 20 },
+  ])
+  const { arrayBuffers } = process.memoryUsage()
+  memory.fill(PAGE, 2 * PAGE, 0x11)
+  memory.write(2 * PAGE - 2, Uint8Array.of(1, 2, 3, 4))
+  memory.write(0, new Uint8Array(0))
+  memory.write(0, new Uint8Array(new SharedArrayBuffer(4)).fill(5))
+  const last = 2 * PAGE + 64 * 2 ** 20 - 1
+  expect(codeOf(() => memory.write(last, Uint8Array.of(1, 2)))).toBe(FAULT)
+  expect(process.memoryUsage().arrayBuffers - arrayBuffers).toBeLessThan(2 ** 20)
+  expect([...memory.read(2 * PAGE - 3, 6)]).toEqual([0x11, 1, 2, 3, 4, 0x11])
+  expect([
+    memory.readU32(0),
+    memory.readU8(PAGE - 1),
+    memory.readU8(3 * PAGE - 1),
+    memory.readU8(3 * PAGE),
+  ]).toEqual([0x05050505, 0, 0x11, 0])
+})

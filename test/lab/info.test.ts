@@ -11,13 +11,13 @@ const root = join(import.meta.dirname, '..', '..')
 const MACHINE_TIMEOUT_MS = 240_000
 
 const SCRIPT = `
-  node lib/cli/main.js info --json >/lab/out/info.json || exit 11
-  node lib/cli/main.js info >/lab/out/info.txt || exit 12
+  node lib/cli/main.cjs info --json >/lab/out/info.json || exit 11
+  node lib/cli/main.cjs info >/lab/out/info.txt || exit 12
   cat /proc/cpuinfo >/lab/out/cpuinfo
   uname -r >/lab/out/release
   grep -r '' /sys/module/kvm/parameters /sys/module/kvm_amd/parameters >/lab/out/parameters
   rm /dev/kvm
-  node lib/cli/main.js info --json >/lab/out/removed.json
+  node lib/cli/main.cjs info --json >/lab/out/removed.json
   echo $? >/lab/out/status`
 
 describe('node-kvm info in the lab', () => {

@@ -46,7 +46,7 @@ const SCRIPT = `
     const { stdout } = spawnSync(process.execPath, args, { env: { ...process.env, ...env } })
     writeFileSync('/lab/out/' + name, stdout)
   }
-  run('info.json', ['lib/cli/main.js', 'info', '--json'])
+  run('info.json', ['lib/cli/main.cjs', 'info', '--json'])
   run('tests.txt', ['${BUNDLE}'], { NODE_KVM_COUNTS: '/lab/out/counts.json' })
   console.log('to stdout')
   console.error('to stderr')

@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import type { CheckResult } from '../../src/testing/checks/run-checks.js'
 
-const MAIN = join(import.meta.dirname, '..', '..', 'lib', 'cli', 'main.js')
+const MAIN = join(import.meta.dirname, '..', '..', 'lib', 'cli', 'main.cjs')
 
 function check(...args: string[]) {
   const options = { encoding: 'utf8', maxBuffer: 1 << 24 } as const

@@ -9,7 +9,7 @@ import { join } from 'node:path'
 import { afterAll, expect, test } from 'vitest'
 import { echoKernel } from '../helpers/small-kernels.js'
 
-const command = join(import.meta.dirname, '..', '..', 'lib', 'cli', 'main.js')
+const command = join(import.meta.dirname, '..', '..', 'lib', 'cli', 'main.cjs')
 const folder = mkdtempSync(join(tmpdir(), 'node-kvm-devices-'))
 const kernel = join(folder, 'echo.elf')
 writeFileSync(kernel, echoKernel)

@@ -8,7 +8,7 @@ import { type HostReport, hostReport, hostReportToJson } from '../../src/index.j
 import { withoutApicId } from '../helpers/apic-id.js'
 
 const root = join(import.meta.dirname, '..', '..')
-const MAIN = join(root, 'lib', 'cli', 'main.js')
+const MAIN = join(root, 'lib', 'cli', 'main.cjs')
 const NOBODY = 65534
 
 function nodeKvm(...args: string[]) {

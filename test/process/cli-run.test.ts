@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { crashKernel, echoKernel } from '../helpers/small-kernels.js'
 
-const command = join(import.meta.dirname, '..', '..', 'lib', 'cli', 'main.js')
+const command = join(import.meta.dirname, '..', '..', 'lib', 'cli', 'main.cjs')
 const folder = mkdtempSync(join(tmpdir(), 'node-kvm-run-'))
 const kernel = join(folder, 'echo.elf')
 const crasher = join(folder, 'crash.elf')

@@ -37,7 +37,7 @@ test.for([
       disk.set(bootSector)
       disk.writeUInt16LE(0xaa55, 510)
       writeFileSync(path, disk)
-      const command = ['lib/cli/main.js', 'run', '--firmware', firmware, '--memory', '64M']
+      const command = ['lib/cli/main.cjs', 'run', '--firmware', firmware, '--memory', '64M']
       const device = ['--device', `disk,${path},${options}`, '--timeout', '150']
       const ended = spawnSync(process.execPath, [...command, ...device], { cwd: root })
       expect({ status: ended.status, boots: readFileSync(path)[512] }).toEqual({ status, boots })

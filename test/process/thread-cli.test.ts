@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { echoKernel } from '../helpers/small-kernels.js'
 
-const command = join(import.meta.dirname, '..', '..', 'lib', 'cli', 'main.js')
+const command = join(import.meta.dirname, '..', '..', 'lib', 'cli', 'main.cjs')
 const folder = mkdtempSync(join(tmpdir(), 'node-kvm-stats-'))
 const kernel = join(folder, 'echo.elf')
 const trace = join(folder, 'trace.json')

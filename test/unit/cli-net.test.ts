@@ -4,7 +4,7 @@ import { spawnSync } from 'node:child_process'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 
-const main = join(import.meta.dirname, '..', '..', 'lib', 'cli', 'main.js')
+const main = join(import.meta.dirname, '..', '..', 'lib', 'cli', 'main.cjs')
 
 function run(...args: string[]) {
   const options = { encoding: 'utf8', timeout: 60_000 } as const

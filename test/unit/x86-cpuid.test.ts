@@ -36,8 +36,8 @@ describe('feature table', () => {
     expect(names.size).toBe(CPUID_FEATURES.length)
     expect(bits.size).toBe(CPUID_FEATURES.length)
     for (const f of CPUID_FEATURES) {
-      expect(cpuidFeature(f.name)).toBe(f)
-      expect(cpuidFeatureAt(f.leaf, f.subleaf, f.register, f.bit)).toBe(f)
+      expect(cpuidFeature(f.name)).toEqual(f)
+      expect(cpuidFeatureAt(f.leaf, f.subleaf, f.register, f.bit)).toEqual(f)
       expect(f.bit).toBeGreaterThanOrEqual(0)
       expect(f.bit).toBeLessThan(32)
       expect(f.name).toMatch(/^[a-z0-9_]+$/)

@@ -10,11 +10,11 @@ export type Aml = Uint8Array
 
 /** An integer constant, in its shortest form (ACPI 6.5 §20.2.3); at most 64 bits, unsigned. */
 export function integer(value: number | bigint): Aml {
-  const wide = BigInt(value)
-  if (wide === 0n || wide === 1n) return Uint8Array.of(Number(wide))
-  if (wide >= 0n && wide <= 0xffn) return concat(op(0x0a), pack([1, value]))
-  if (wide >= 0n && wide <= 0xffffn) return concat(op(0x0b), pack([2, value]))
-  if (wide >= 0n && wide <= 0xffff_ffffn) return concat(op(0x0c), pack([4, value]))
+  const number = Number(value)
+  if (number === 0 || number === 1) return Uint8Array.of(number)
+  if (value >= 0 && value <= 0xff) return concat(op(0x0a), pack([1, value]))
+  if (value >= 0 && value <= 0xffff) return concat(op(0x0b), pack([2, value]))
+  if (value >= 0 && value <= 0xffff_ffff) return concat(op(0x0c), pack([4, value]))
   return concat(op(0x0e), pack([8, value]))
 }
 

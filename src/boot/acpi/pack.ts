@@ -28,15 +28,26 @@ export function putField(
   size: number,
   value: number | bigint,
 ): void {
-  if (typeof value === 'number') {
-    checkInteger('value', value, 0, size === 8 ? Number.MAX_SAFE_INTEGER : 256 ** size - 1)
+  if (typeof value === 'bigint') putBigint(bytes, offset, size, value)
+  else putNumber(bytes, offset, size, value)
+}
+
+function putNumber(bytes: Uint8Array, offset: number, size: number, value: number): void {
+  checkInteger('value', value, 0, size === 8 ? Number.MAX_SAFE_INTEGER : 256 ** size - 1)
+  let rest = value
+  for (let i = 0; i < size; i++) {
+    bytes[offset + i] = rest % 256
+    rest = Math.floor(rest / 256)
   }
-  let rest = BigInt(value)
+}
+
+function putBigint(bytes: Uint8Array, offset: number, size: number, value: bigint): void {
+  let rest = value
   for (let i = 0; i < size; i++) {
     bytes[offset + i] = Number(rest & 0xffn)
     rest >>= 8n
   }
-  // Only a bigint gets here with bits left, or negative: its sign never shifts out.
+  // Bits are left, or it is negative: its sign never shifts out.
   if (rest !== 0n) throw outOfRange('value', `an unsigned ${8 * size}-bit value`, value)
 }
 

@@ -29,6 +29,8 @@ export abstract class MemoryHost extends MemoryAccess {
   protected abstract get binding(): Binding
   /** @internal The range in native regions; throws when any of it is not RAM. */
   protected abstract parts(gpa: number, length: number): RegionPart[]
+  /** @internal All of it is RAM that this thread can touch without having to wait for itself. */
+  protected abstract checkTouch(gpa: number, length: number): void
 
   /**
    * Gives pages back to the host: they read as zeros afterwards and are allocated anew when they are
@@ -90,7 +92,7 @@ export abstract class MemoryHost extends MemoryAccess {
       throw invalidArgType('advice', `one of ${Object.keys(ADVICE).join(', ')}`, advice)
     }
     // These touch the pages here and now.
-    if (TOUCHING.has(advice)) this.eachPiece(gpa, length, () => true)
+    if (TOUCHING.has(advice)) this.checkTouch(gpa, length)
     this.#eachPart(gpa, length, 'madvise', (part) =>
       this.binding.adviseRegion(part.handle, part.offset, part.length, ADVICE[advice]),
     )

@@ -18,7 +18,7 @@ const tool = (...command) => {
 /** @returns what the guest has synced: names and digests */
 async function writeUntilKilled(kernel, initrd) {
   const machine = ['--kernel', kernel, '--initrd', initrd, '--device', `disk,${IMAGE}`]
-  const child = spawn(process.execPath, ['lib/cli/main.js', 'run', ...machine, ...COMMAND_LINE], {
+  const child = spawn(process.execPath, ['lib/cli/main.cjs', 'run', ...machine, ...COMMAND_LINE], {
     stdio: ['ignore', 'pipe', 'inherit'],
   })
   const ended = once(child, 'close')
