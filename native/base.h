@@ -8,6 +8,7 @@
 #endif
 
 #include <sys/syscall.h>
+#include <time.h>
 
 #include <atomic>
 #include <cerrno>
@@ -25,6 +26,12 @@ constexpr Result kBusy = -10002;
 constexpr Result kUnknownRequest = -10003;
 constexpr Result kBufferTooSmall = -10004;
 constexpr Result kWouldDeadlock = -10005;
+
+inline int64_t monotonic_ns() {
+  timespec now{};
+  ::clock_gettime(CLOCK_MONOTONIC, &now);
+  return int64_t{now.tv_sec} * 1000000000 + now.tv_nsec;
+}
 
 // Calls ioctl and takes errno before anything else can overwrite it.
 Result checked_ioctl(int fd, unsigned long request, unsigned long arg);

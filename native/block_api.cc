@@ -86,9 +86,7 @@ Napi::Value set_disk_limit(Info info) {
   RateLimit::Rate bytes = rate(args);
   RateLimit::Rate operations = rate(args);
   if (!args.ok()) return {};
-  timespec now;
-  ::clock_gettime(CLOCK_MONOTONIC, &now);
-  disk->limit.set(bytes, operations, int64_t{now.tv_sec} * 1000000000 + now.tv_nsec);
+  disk->limit.set(bytes, operations, monotonic_ns());
   return info.Env().Undefined();
 }
 

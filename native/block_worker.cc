@@ -1,7 +1,6 @@
 #include "block_worker.h"
 
 #include <fcntl.h>
-#include <time.h>
 #include <unistd.h>
 
 namespace node_kvm {
@@ -11,12 +10,6 @@ constexpr uint64_t kKickToken = UINT64_MAX;
 constexpr size_t kBatch = 64;
 // The driver gets requests of one operation back together, and waits for them as long.
 constexpr uint64_t kMostRunBytes = uint64_t{1} << 20;
-
-int64_t now_ns() {
-  timespec now;
-  ::clock_gettime(CLOCK_MONOTONIC, &now);
-  return int64_t{now.tv_sec} * 1000000000 + now.tv_nsec;
-}
 
 void signal(PlainFile& file) {
   uint64_t one = 1;
@@ -155,7 +148,7 @@ void BlockWorker::take_requests() {
       return;
     }
     RateLimit& limit = setup_.disk->limit;
-    int64_t wait = limit.limits() ? limit.wait_ns(now_ns()) : 0;
+    int64_t wait = limit.limits() ? limit.wait_ns(monotonic_ns()) : 0;
     if (wait != 0) {
       wait_ns_ = wait;
       return;

@@ -18,6 +18,8 @@ class FrameSender {
  private:
   // Has a frame in `chain_`, or says why not.
   FrameOutcome take_frame();
+  // Looks a little longer for one.
+  Virtqueue::Pop poll();
   FrameOutcome send();
 
   std::unique_ptr<Virtqueue> queue_;
@@ -26,6 +28,7 @@ class FrameSender {
   NetCounts* counts_;
   Chain chain_;
   bool has_frame_ = false;
+  uint32_t polls_skipped_ = 0;
 };
 
 }  // namespace node_kvm

@@ -1,12 +1,11 @@
 // What the two directions of a network device's queue pair share.
 #pragma once
 
-#include <time.h>
-
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
 
+#include "base.h"
 #include "rate_limit.h"
 
 namespace node_kvm {
@@ -16,12 +15,6 @@ constexpr size_t kNetHeaderSize = 12;
 constexpr size_t kNetHeaderBuffers = 10;  // where it says how many buffers a frame has
 // An IP packet of 64 KiB with its Ethernet header, a VLAN tag and the above.
 constexpr size_t kMostFrameBytes = 65535 + 18 + kNetHeaderSize;
-
-inline int64_t monotonic_ns() {
-  timespec now{};
-  ::clock_gettime(CLOCK_MONOTONIC, &now);
-  return int64_t{now.tv_sec} * 1000000000 + now.tv_nsec;
-}
 
 // How much to move in one direction before the other has its turn, and before the driver hears of
 // it. Large frames take their time, and the driver has something to do meanwhile.
