@@ -17,8 +17,6 @@ struct PageBits {
   uint64_t* words = nullptr;
   size_t count = 0;  // words
 
-  bool has(uint64_t page) const { return page / 64 < count; }
-  void set(uint64_t page) { words[page / 64] |= uint64_t{1} << (page % 64); }
   // Takes at most `max` ranges of set bits from `page` on, and clears them. Returns how many.
   size_t take(uint64_t page, PageRange* out, size_t max);
 
@@ -53,20 +51,36 @@ template <typename BitsOf>
 size_t DirtyEntries::take(size_t max, BitsOf bits_of) {
   PageBits bits;
   uint32_t slot = 0;
+  // Bits that are not in the bitmap yet: most entries are of pages next to the one before.
+  size_t word = 0;
+  uint64_t mask = 0;
+  // A page beyond the bitmap is one of a slot that had this number before.
+  const auto put = [&] {
+    if (word < bits.count) bits.words[word] |= mask;
+    mask = 0;
+  };
+  size_t at = next;
   size_t taken = 0;
   for (; taken < max; taken++) {
-    DirtyEntry& entry = entries[next];
+    DirtyEntry& entry = entries[at];
     // ORDER: the kernel writes an entry before its flag, and takes it back after ours.
     if (__atomic_load_n(&entry.flags, __ATOMIC_ACQUIRE) != kDirtyGfnDirty) break;
+    const uint64_t page = entry.page;
     if (taken == 0 || entry.slot != slot) {
+      put();
       slot = entry.slot;
       bits = bits_of(slot);
     }
-    // A page beyond the bitmap is one of a slot that had this number before.
-    if (bits.has(entry.page)) bits.set(entry.page);
+    if (page / 64 != word) {
+      put();
+      word = page / 64;
+    }
+    mask |= uint64_t{1} << (page % 64);
     __atomic_store_n(&entry.flags, kDirtyGfnReset, __ATOMIC_RELEASE);
-    if (++next == count) next = 0;
+    if (++at == count) at = 0;
   }
+  put();
+  next = at;
   return taken;
 }
 
