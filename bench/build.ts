@@ -67,6 +67,8 @@ export interface Loops {
   /** Its first memory. */
   trackedLow(guest: CTracked): ArrayBuffer
   trackedWrite(guest: CTracked): void
+  /** Restricts the calling thread to one CPU, if there is one of that number. */
+  useCpu(cpu: number): void
   /** How many pages it found. */
   trackedCollect(guest: CTracked): number
   /** memcpy, `count` times. */

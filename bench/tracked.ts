@@ -1,6 +1,7 @@
 // The guest whose written pages are collected, made with the library: the same as
 // bench/native/tracked.c makes with raw ioctls.
 
+import { availableParallelism } from 'node:os'
 import { type DirtyMethod, DirtyTracker, GuestMemory, type Kvm, type Vcpu, type Vm } from 'node-kvm'
 
 /** As bench/native/tracked.h has them. */
@@ -8,6 +9,8 @@ export const METHODS: readonly DirtyMethod[] = ['log', 'manual', 'ring']
 export const VCPUS = 5
 export const GPA = 0x4000_0000
 export const SIZE = 0x4000_0000
+const VCPU_CPU = 1
+const CPUS = availableParallelism()
 const RING_BYTES = 0x10_0000
 const LOW_SIZE = 0x1_0000
 const TABLES = 0x1000
@@ -88,6 +91,7 @@ export class Tracked {
         if (exit.type !== 'mmio') throw new Error(`unexpected exit: ${exit.type}`)
         vcpu.stop()
       })
+      if (CPUS > VCPU_CPU) vcpu.setAffinity([VCPU_CPU])
       await vcpu.join()
     }
   }

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -161,9 +162,18 @@ void tracked_destroy(struct tracked *t) {
   free(t->bitmap);
 }
 
+void use_cpu(int cpu) {
+  cpu_set_t cpus;
+  CPU_ZERO(&cpus);
+  CPU_SET(cpu, &cpus);
+  // A host without that CPU has no choice to make.
+  sched_setaffinity(0, sizeof cpus, &cpus);
+}
+
 // Returns an errno.
 static void *run_vcpus(void *argument) {
   struct tracked *t = argument;
+  use_cpu(TRACKED_VCPU_CPU);
   for (int i = 0; i < TRACKED_VCPUS; i++) {
     if (ioctl(t->vcpu_fds[i], KVM_RUN, 0) < 0) return (void *)(intptr_t)errno;
     if (t->runs[i]->exit_reason != KVM_EXIT_MMIO) return (void *)(intptr_t)EPROTO;

@@ -11,6 +11,7 @@
 #define TRACKED_GPA 0x40000000ull
 #define TRACKED_SIZE 0x40000000ull
 #define RING_ENTRIES 0x10000
+#define TRACKED_VCPU_CPU 1
 
 enum tracked_method { TRACKED_LOG, TRACKED_MANUAL, TRACKED_RING };
 
@@ -33,5 +34,7 @@ void tracked_destroy(struct tracked *tracked);
 int tracked_write(struct tracked *tracked);
 // The pages written since the last time, handed out as ranges; how many. -1 with errno.
 int64_t tracked_collect(struct tracked *tracked);
+// Restricts the calling thread to one CPU.
+void use_cpu(int cpu);
 // Makes a VM with so much RAM at 0, and closes it.
 int create_vm(uint64_t size);

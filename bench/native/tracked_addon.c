@@ -82,6 +82,16 @@ static napi_value bound_collect(napi_env env, napi_callback_info info) {
   return number(env, (double)pages);
 }
 
+static napi_value bound_use_cpu(napi_env env, napi_callback_info info) {
+  size_t argc = 1;
+  napi_value value;
+  int32_t cpu = 0;
+  napi_get_cb_info(env, info, &argc, &value, NULL, NULL);
+  if (napi_get_value_int32(env, value, &cpu) != napi_ok) return failure(env, "a CPU");
+  use_cpu(cpu);
+  return NULL;
+}
+
 // copyBytes(to, from, count): memcpy, so many times.
 static napi_value copy_bytes(napi_env env, napi_callback_info info) {
   size_t argc = 3, to_size = 0, from_size = 0;
@@ -119,6 +129,7 @@ void add_tracked_functions(napi_env env, napi_value exports) {
   } exported[] = {
       {"createTracked", create_tracked}, {"trackedLow", bound_low}, {"trackedWrite", bound_write},
       {"trackedCollect", bound_collect}, {"copyBytes", copy_bytes}, {"createVm", bound_create_vm},
+      {"useCpu", bound_use_cpu},
   };
   for (size_t i = 0; i < sizeof exported / sizeof *exported; i++) {
     napi_value function = NULL;
