@@ -10,7 +10,7 @@ import { encodeLevel1Initramfs, LEVEL1_COMMAND_LINE } from './machine.mjs'
 import { whereProcessorsAre } from './qemu-monitor.mjs'
 import { ensureKernel, ensureProgram } from './setup.mjs'
 
-const MODULES = ['virtio_pci', 'virtio_console', '9pnet_virtio', '9p', 'overlay', 'kvm_amd', 'tun']
+const MODULES = ['virtio_pci', 'virtio_console', '9pnet_virtio', '9p', 'overlay', 'tun', 'kvm_amd']
 
 /**
  * Listens where QEMU will connect one of the machine's ports.

@@ -16,11 +16,13 @@ mount -t proc proc /proc
 mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev
 
+. /machine.sh
+
 while read -r module; do
+  [ "$module" = kvm ] && settle_clock
   insmod "/modules/$module.ko" || die "cannot load the module $module"
 done </modules/order
 
-. /machine.sh
 mount_root
 
 mkdir -p /root/lab
