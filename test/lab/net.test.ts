@@ -25,17 +25,18 @@ for i in 1 2 3 4; do
 done
 echo "queues: $(ls -d /sys/class/net/$(name 1)/queues/rx-* | wc -l)"
 
-nc 10.0.1.1 5001 </dev/null >/tmp/file
-echo "pci: $(hash </tmp/file)"
-nc 10.0.1.1 5002 </tmp/file
-nc 10.0.2.1 5003 </dev/null >/tmp/file
-echo "mmio: $(hash </tmp/file)"
-nc 10.0.2.1 5004 </tmp/file
-rm /tmp/file
-
 mkdir /tmp/web
 echo "from the guest" >/tmp/web/hello
 httpd -p 80 -h /tmp/web
+# The host fetches the file before it ends the second connection: nc sends a KB at a time, httpd large segments.
+nc 10.0.1.1 5001 </dev/null >/tmp/web/file
+echo "pci: $(hash </tmp/web/file)"
+nc 10.0.1.1 5002 </dev/null
+nc 10.0.2.1 5003 </dev/null >/tmp/web/file
+echo "mmio: $(hash </tmp/web/file)"
+nc 10.0.2.1 5004 </dev/null
+rm /tmp/web/file
+
 for i in 1 2 3 4 5 6 7 8 9 10; do
   text=$(printf 'GET / HTTP/1.0\\r\\n\\r\\n' | timeout 10 nc -w 5 10.0.4.1 8080 | tail -n 1)
   [ -n "$text" ] && break
@@ -91,11 +92,10 @@ test('offloads, merged buffers and queue pairs are agreed on', () => {
   expect(said(/^queues: (\d+)$/m)).toBe('2')
 })
 
+// No frame of this MTU is longer than 1514 bytes, so nobody has cut these.
 test.each(['tap0', 'tap1'])('segments of up to 64 KiB pass both ways through %s', (tap) => {
-  const { received, transmitted } = JSON.parse(said(new RegExp(`^host: ${tap}: (.*)$`, 'm')))
-  // No frame of this MTU is longer than 1514 bytes.
-  for (const { bytes, frames } of [received, transmitted])
-    expect(bytes / frames).toBeGreaterThan(1514)
+  expect(output).toContain(`host: ${tap}: 1000 segments in`)
+  expect(output).toContain(`host: ${tap}: 1000 segments out`)
 })
 
 test('through passt both ways', () => {

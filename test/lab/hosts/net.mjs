@@ -69,13 +69,15 @@ function sendTo(/** @type {number} */ port, /** @type {number} */ size) {
   }).listen(port, '0.0.0.0')
 }
 
-/** Says the hash of what somebody sends. */
-function hashFrom(/** @type {number} */ port, /** @type {(text: string) => void} */ say) {
+/** Fetches the file of whoever connects, who is told by the end of the connection, and says its hash. */
+function fetchFor(/** @type {number} */ port, /** @type {(text: string) => void} */ say) {
   return createServer({ allowHalfOpen: true }, async (socket) => {
     const hash = createHash('sha256')
     let size = 0
     const began = performance.now()
-    for await (const chunk of socket) {
+    const request = get({ host: socket.remoteAddress, path: '/file' })
+    const [response] = await once(request, 'response')
+    for await (const chunk of response) {
       hash.update(chunk)
       size += chunk.length
     }
@@ -83,6 +85,28 @@ function hashFrom(/** @type {number} */ port, /** @type {(text: string) => void}
     say(`port ${port} got ${size} bytes in ${seconds} s: ${hash.digest('hex')}`)
     socket.end()
   }).listen(port, '0.0.0.0')
+}
+
+/** Waits until so many frames longer than the MTU allows passed a TAP, one way; ends with us. */
+function watchLongFrames(/** @type {string} */ tap, /** @type {'in' | 'out'} */ way, say) {
+  const args = [
+    '-i',
+    tap,
+    '-Q',
+    way,
+    '-c',
+    '1000',
+    '-s',
+    '64',
+    '-p',
+    '-w',
+    '/dev/null',
+    'greater',
+    '1515',
+  ]
+  const watch = spawn('tcpdump', args, { stdio: 'ignore' })
+  watch.once('exit', (status) => status === 0 && say(`${tap}: 1000 segments ${way}`))
+  return watch
 }
 
 /** A second machine of the same kernel, on the switch. */
@@ -106,10 +130,14 @@ export async function whileRunning(machine, say) {
   for (const bytes of randomBytes(100 * MIB)) file.update(bytes)
   say(`the file is ${file.digest('hex')}`)
   const servers = [sendTo(5001, 100 * MIB), sendTo(5003, 100 * MIB), sendTo(5005, MIB / 4)]
-  servers.push(hashFrom(5002, say), hashFrom(5004, say))
+  servers.push(fetchFor(5002, say), fetchFor(5004, say))
   const web = createHttpServer((_, response) => response.end('from the host, by passt\n'))
   web.listen(8080, '127.0.0.1')
   takeAwayWhenAsked(machine)
+  const watches = Object.keys(taps).flatMap((tap) => [
+    watchLongFrames(tap, 'in', say),
+    watchLongFrames(tap, 'out', say),
+  ])
   const stopSecond = await runSecond()
   let ended = false
   machine.once('ended', () => {
@@ -123,6 +151,7 @@ export async function whileRunning(machine, say) {
   say(`from the guest, by passt: ${answer}`)
   await stopSecond()
   for (const each of [...servers, web]) each.close()
+  for (const each of watches) each.kill()
   for (const [name, { received, transmitted }] of Object.entries(taps)) {
     say(`${name}: ${JSON.stringify({ received, transmitted })}`)
   }
