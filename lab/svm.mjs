@@ -40,7 +40,7 @@ function qemuArguments({ folder, consoleFile, append, cpus = 2, memoryMib = 4096
     `local,mount_tag=${tag},path=${path.replaceAll(',', ',,')},security_model=none,multidevs=remap`
   return [
     ['-accel', 'tcg,thread=multi'],
-    ['-cpu', 'max,+svm'],
+    ['-cpu', 'max,+svm,-erms,-fsrm'],
     ['-M', 'q35'],
     ['-m', String(memoryMib)],
     ['-smp', String(cpus)],
