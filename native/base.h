@@ -61,6 +61,8 @@ class RefCounted {
   void release() {
     if (refs_.fetch_sub(1, std::memory_order_acq_rel) == 1) delete this;
   }
+  // Whether it has no more owners than so many.
+  bool has_only(uint32_t owners) const { return refs_.load(std::memory_order_acquire) <= owners; }
   // For a table that finds objects without owning them: fails when the last owner is leaving.
   bool try_retain();
 

@@ -2,15 +2,19 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
+#include <memory>
 
 #include "bus_guard.h"
+#include "own_thread.h"
 #include "userfault.h"
 
 namespace node_kvm {
@@ -21,9 +25,11 @@ constexpr uint64_t k2M = uint64_t{1} << 21;
 constexpr uint64_t k1G = uint64_t{1} << 30;
 constexpr long kHugetlbMagic = 0x958458f6;
 
-constexpr uint32_t kFree = 8;
-
 // Their names need a newer libc than the oldest we build against.
+constexpr uint32_t kFree = 8;
+constexpr uint32_t kPopulateRead = 22;
+constexpr uint32_t kPopulateWrite = 23;
+
 constexpr uint32_t kAllowedAdvice[] = {
     kFree,
     10,  // MADV_DONTFORK
@@ -36,8 +42,8 @@ constexpr uint32_t kAllowedAdvice[] = {
     17,  // MADV_DODUMP
     20,  // MADV_COLD
     21,  // MADV_PAGEOUT
-    22,  // MADV_POPULATE_READ
-    23,  // MADV_POPULATE_WRITE
+    kPopulateRead,
+    kPopulateWrite,
     25,  // MADV_COLLAPSE
 };
 
@@ -290,6 +296,47 @@ Result Region::advise(uint64_t offset, uint64_t length, uint32_t advice) {
     return result;
   }
   return -EPERM;
+}
+
+// In steps: between them the address space can be changed, and the thread notices that nobody has a
+// use for the memory any more.
+void Region::run_prefault(uint64_t at, uint64_t end, uint32_t advice) {
+  constexpr int kNiceness = 10;
+  ::setpriority(PRIO_PROCESS, static_cast<id_t>(::syscall(SYS_gettid)), kNiceness);
+  while (at < end && !has_only(prefaults_.load(std::memory_order_relaxed))) {
+    uint64_t step = std::min(end - at, k2M - at % k2M);
+    if (this->advise(at, step, advice) != 0) break;
+    at += step;
+  }
+  prefaults_.fetch_sub(1, std::memory_order_relaxed);
+}
+
+Result Region::prefault(uint64_t offset, uint64_t length, bool write) {
+  struct Work {
+    Ref<Region> region;
+    uint64_t at;
+    uint64_t end;
+    uint32_t advice;
+  };
+  if (!has(offset, length)) return -EINVAL;
+  if (watched()) return -EBUSY;
+  auto* work =
+      new Work{Ref<Region>(this), offset, offset + length, write ? kPopulateWrite : kPopulateRead};
+  // ORDER: an owner first, so that those that run do not take it for nobody's.
+  prefaults_.fetch_add(1, std::memory_order_relaxed);
+  Result error = start_detached_thread(
+      "kvm-prefault",
+      [](void* argument) -> void* {
+        std::unique_ptr<Work> work(static_cast<Work*>(argument));
+        work->region->run_prefault(work->at, work->end, work->advice);
+        return nullptr;
+      },
+      work);
+  if (error == 0) return 0;
+  // Without a thread, pages come when they are touched.
+  prefaults_.fetch_sub(1, std::memory_order_relaxed);
+  delete work;
+  return 0;
 }
 
 Result Region::lock(bool on_fault) {

@@ -74,6 +74,9 @@ class Region final : public Object {
   Result punch_hole(uint64_t offset, uint64_t length);
   // madvise(2), for the advice that cannot take memory from under anybody.
   Result advise(uint64_t offset, uint64_t length, uint32_t advice);
+  // Begins to bring pages in, on a thread of its own that nobody waits for. -EBUSY where faults are
+  // watched.
+  Result prefault(uint64_t offset, uint64_t length, bool write);
   Result lock(bool on_fault);
   // mbind(2): a bit for each node.
   Result bind(uint32_t mode, uint64_t nodes);
@@ -100,12 +103,15 @@ class Region final : public Object {
   ~Region() override;
   bool guard(uint64_t page);
   bool watched();
+  void run_prefault(uint64_t at, uint64_t end, uint32_t advice);
 
   int fd_;
   uint64_t size_;
   Backing backing_;
   uint64_t file_offset_;
   bool guarded_ = false;
+  // Threads that bring in pages: they own the region, but have no use for it.
+  std::atomic<uint32_t> prefaults_{0};
   std::atomic<uint32_t> lost_pages_{0};
   std::mutex fault_mutex_;
   std::vector<Userfault*> userfaults_;

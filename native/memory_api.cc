@@ -74,6 +74,16 @@ Napi::Value fill_region(Info info) {
   return to_value(info.Env(), 0);
 }
 
+Napi::Value prefault_region(Info info) {
+  Arguments args(info);
+  auto* region = args.object<Region>();
+  uint64_t offset = args.number();
+  uint64_t length = args.number();
+  bool write = args.number(1) != 0;
+  if (!args.ok()) return {};
+  return to_value(info.Env(), region->prefault(offset, length, write));
+}
+
 Napi::Value lock_region(Info info) {
   Arguments args(info);
   auto* region = args.object<Region>();
@@ -134,6 +144,7 @@ void add_memory_functions(Napi::Env env, Napi::Object exports) {
   add("adviseRegion", advise_region);
   add("writeRegion", write_region);
   add("fillRegion", fill_region);
+  add("prefaultRegion", prefault_region);
   add("lockRegion", lock_region);
   add("bindRegion", bind_region);
   add("regionResidency", region_residency);

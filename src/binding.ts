@@ -96,6 +96,8 @@ interface MemoryNative {
   adviseRegion(region: Handle, offset: number, length: number, advice: number): number
   writeRegion(region: Handle, offset: number, bytes: Uint8Array): number
   fillRegion(region: Handle, offset: number, length: number, value: number): number
+  /** Begins to bring pages in, on a thread of its own. */
+  prefaultRegion(region: Handle, offset: number, length: number, write: 0 | 1): number
   lockRegion(region: Handle, onFault: 0 | 1): number
   /** mbind(2): a bit of `nodes` for each node below 53. */
   bindRegion(region: Handle, mode: number, nodes: number): number

@@ -1,7 +1,6 @@
 // A bzImage by the 64-bit boot protocol: its protected-mode part is put into RAM and entered at
 // +0x200 in long mode; the kernel unpacks itself.
 
-import type { PhysicalMemory } from '../x86/physical-memory.js'
 import { alignUp } from './align.js'
 import { BootError, hex } from './boot-error.js'
 import type { BootState } from './boot-state.js'
@@ -10,7 +9,7 @@ import { longMode, planLongModeTables } from './cpu-modes.js'
 import { placeInitrd } from './initrd.js'
 import { BZIMAGE_ENTRY64_OFFSET, GPA_4G, HIGH_MEMORY_GPA } from './layout.js'
 import { beginLinuxLoad, type LinuxImages } from './linux-options.js'
-import type { LoadPlan } from './load-plan.js'
+import type { LoadPlan, LoadTarget } from './load-plan.js'
 import { parseSetupHeader, type SetupHeader, XLF_CAN_BE_LOADED_ABOVE_4G } from './setup-header.js'
 import { planZeroPage } from './zero-page.js'
 
@@ -22,7 +21,7 @@ import { planZeroPage } from './zero-page.js'
  * @throws BootError before anything is written, when the image is malformed, of another kind, or
  *   does not fit
  */
-export function loadBzImage(memory: PhysicalMemory, images: LinuxImages): BootState {
+export function loadBzImage(memory: LoadTarget, images: LinuxImages): BootState {
   const { kernel, initrd, cmdline, rsdpGpa, memoryMap, plan } = beginLinuxLoad(memory, images)
   const header = parseSetupHeader(kernel)
   planLongModeTables(plan)

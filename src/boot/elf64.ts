@@ -1,7 +1,6 @@
 // An ELF64 kernel, loaded where its program headers say: entered either like Linux (long mode, zero
 // page) or through its PVH note (32-bit protected mode, hvm_start_info).
 
-import type { PhysicalMemory } from '../x86/physical-memory.js'
 import { BootError, hex } from './boot-error.js'
 import type { BootState } from './boot-state.js'
 import { DEFAULT_CMDLINE_LIMIT, planCmdline } from './cmdline.js'
@@ -10,6 +9,7 @@ import { type ElfImage, type ElfSegment, PF_X, PT_LOAD, parseElf } from './elf.j
 import { type InitrdPlacement, placeInitrd } from './initrd.js'
 import { GPA_4G } from './layout.js'
 import { beginLinuxLoad, type LinuxImages, type LinuxLoad } from './linux-options.js'
+import type { LoadTarget } from './load-plan.js'
 import { findPvhEntry, planPvhStartInfo } from './pvh.js'
 import { planZeroPage } from './zero-page.js'
 
@@ -28,7 +28,7 @@ export type ElfProtocol = 'auto' | 'linux64' | 'pvh'
  *   does not fit; `ERR_BOOT_UNSUPPORTED` for `'pvh'` without the note
  */
 export function loadElf64(
-  memory: PhysicalMemory,
+  memory: LoadTarget,
   images: LinuxImages,
   protocol: ElfProtocol = 'auto',
 ): BootState {
@@ -49,7 +49,7 @@ export function loadElf64(
   return loadLinux64(memory, load, elf)
 }
 
-function loadLinux64(memory: PhysicalMemory, load: LinuxLoad, elf: ElfImage): BootState {
+function loadLinux64(memory: LoadTarget, load: LinuxLoad, elf: ElfImage): BootState {
   const { plan, memoryMap, rsdpGpa } = load
   planLongModeTables(plan)
   const { cmdlineGpa, initrd } = planCommon(load, elf)
@@ -61,12 +61,7 @@ function loadLinux64(memory: PhysicalMemory, load: LinuxLoad, elf: ElfImage): Bo
   return { ...cpu, protocol: 'linux64', placements: plan.placements, memoryMap }
 }
 
-function loadPvh(
-  memory: PhysicalMemory,
-  load: LinuxLoad,
-  elf: ElfImage,
-  pvhEntry: bigint,
-): BootState {
+function loadPvh(memory: LoadTarget, load: LinuxLoad, elf: ElfImage, pvhEntry: bigint): BootState {
   const { plan, memoryMap, rsdpGpa } = load
   planGdt(plan, 'protected')
   const { cmdlineGpa, initrd } = planCommon(load, elf)

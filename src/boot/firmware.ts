@@ -2,12 +2,11 @@
 // 1 MiB, and the processor at the reset vector.
 
 import { outOfRange } from '../x86/out-of-range.js'
-import type { PhysicalMemory } from '../x86/physical-memory.js'
 import { checkBytes } from './arguments.js'
 import type { BootState } from './boot-state.js'
 import { realMode } from './cpu-modes.js'
 import { BYTES_PER_PAGE, GPA_4G, HIGH_MEMORY_GPA } from './layout.js'
-import { LoadPlan } from './load-plan.js'
+import { LoadPlan, type LoadTarget } from './load-plan.js'
 
 /** The most that a firmware image may take below 4 GiB: 16 MiB. */
 export const FIRMWARE_MAX_SIZE = 0x100_0000
@@ -30,7 +29,7 @@ const RESET_IP = 0xfff0n
  * @throws RangeError `ERR_OUT_OF_RANGE` unless the image is whole pages, at most 16 MiB; BootError
  *   `ERR_BOOT_NO_SPACE` when there is no RAM below 1 MiB
  */
-export function loadFirmware(memory: PhysicalMemory, image: Uint8Array): FirmwareState {
+export function loadFirmware(memory: LoadTarget, image: Uint8Array): FirmwareState {
   checkBytes('firmware', image)
   const size = image.length
   if (size === 0 || size % BYTES_PER_PAGE !== 0 || size > FIRMWARE_MAX_SIZE) {

@@ -1,12 +1,11 @@
 // A raw image at an address of the caller's choice: test guests, boot sectors, small kernels.
 
 import { checkInteger, outOfRange } from '../x86/out-of-range.js'
-import type { PhysicalMemory } from '../x86/physical-memory.js'
 import { checkBytes, checkRange } from './arguments.js'
 import type { BootMode, BootState, CpuBootState } from './boot-state.js'
 import { longMode, planGdt, planLongModeTables, protectedMode, realMode } from './cpu-modes.js'
 import { GPA_4G, HIGH_MEMORY_GPA } from './layout.js'
-import { LoadPlan } from './load-plan.js'
+import { LoadPlan, type LoadTarget } from './load-plan.js'
 
 /** What {@link loadFlat} loads. */
 export interface FlatImage {
@@ -33,7 +32,7 @@ export interface FlatImage {
  * @throws BootError `ERR_BOOT_NO_SPACE` or `ERR_BOOT_OVERLAP` before anything is written;
  *   RangeError with code `ERR_OUT_OF_RANGE` for an entry that the mode cannot reach
  */
-export function loadFlat(memory: PhysicalMemory, flat: FlatImage): BootState {
+export function loadFlat(memory: LoadTarget, flat: FlatImage): BootState {
   const { image, gpa, entry = gpa, mode, stackPointer = 0 } = flat
   checkBytes('image', image)
   checkRange('image', gpa, image.length)

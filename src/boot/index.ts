@@ -59,7 +59,7 @@ export { type KernelLoadOptions, loadKernel } from './kernel.js'
 export * from './layout.js'
 export { type LinuxLoadOptions, loadLinux } from './linux.js'
 export type { LinuxImages } from './linux-options.js'
-export { LoadPlan, type Placement, type SearchWindow } from './load-plan.js'
+export { LoadPlan, type LoadTarget, type Placement, type SearchWindow } from './load-plan.js'
 export {
   createMemoryMap,
   E820_TYPE,

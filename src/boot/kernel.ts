@@ -1,11 +1,11 @@
 // The front door for every kind of kernel: looks at the image and calls its loader.
 
 import { outOfRange } from '../x86/out-of-range.js'
-import type { PhysicalMemory } from '../x86/physical-memory.js'
 import { BootError } from './boot-error.js'
 import type { BootState } from './boot-state.js'
 import { isElf, parseElf } from './elf.js'
 import { type LinuxLoadOptions, loadLinux } from './linux.js'
+import type { LoadTarget } from './load-plan.js'
 import { isMultiboot, loadMultiboot, type MultibootModule } from './multiboot.js'
 import { findPvhEntry } from './pvh.js'
 import { isBzImage } from './setup-header.js'
@@ -26,7 +26,7 @@ export interface KernelLoadOptions extends Omit<LinuxLoadOptions, 'protocol'> {
  *
  * @throws BootError as these; `ERR_BOOT_UNSUPPORTED` for modules of a kernel that takes none
  */
-export function loadKernel(memory: PhysicalMemory, options: KernelLoadOptions): BootState {
+export function loadKernel(memory: LoadTarget, options: KernelLoadOptions): BootState {
   const { protocol = 'auto', modules = [], ...linux } = options
   if (!Array.isArray(modules)) throw outOfRange('modules', 'a list', modules)
   if (protocol === 'multiboot' || (protocol === 'auto' && prefersMultiboot(options.kernel))) {

@@ -1,10 +1,9 @@
 // What all Linux loaders take, and the part of the work that they share.
 
 import { checkInteger } from '../x86/out-of-range.js'
-import type { PhysicalMemory } from '../x86/physical-memory.js'
 import { checkBytes } from './arguments.js'
 import { GPA_END } from './layout.js'
-import { LoadPlan } from './load-plan.js'
+import { LoadPlan, type LoadTarget } from './load-plan.js'
 import { createMemoryMap, E820_TYPE, type MemoryMapEntry } from './memory-map.js'
 
 /** What to boot, besides the kernel's own format. */
@@ -35,7 +34,7 @@ export interface LinuxLoad {
 }
 
 /** Checks the arguments and starts a plan over what the guest will know as RAM. */
-export function beginLinuxLoad(memory: PhysicalMemory, images: LinuxImages): LinuxLoad {
+export function beginLinuxLoad(memory: LoadTarget, images: LinuxImages): LinuxLoad {
   const { kernel, initrd, cmdline = '', reservations, rsdpGpa = 0 } = images
   checkBytes('kernel', kernel)
   if (initrd !== undefined) checkBytes('initrd', initrd)
@@ -45,7 +44,7 @@ export function beginLinuxLoad(memory: PhysicalMemory, images: LinuxImages): Lin
 
 /** The guest's memory map, and a plan over what it calls RAM. */
 export function beginLoad(
-  memory: PhysicalMemory,
+  memory: LoadTarget,
   reservations: readonly MemoryMapEntry[] = [],
 ): { memoryMap: readonly MemoryMapEntry[]; plan: LoadPlan } {
   const memoryMap = createMemoryMap(memory.ranges, reservations)

@@ -1,7 +1,6 @@
 // The front door: looks at an image's first bytes and calls the loader for its format.
 
 import { outOfRange } from '../x86/out-of-range.js'
-import type { PhysicalMemory } from '../x86/physical-memory.js'
 import { checkBytes } from './arguments.js'
 import { BootError } from './boot-error.js'
 import type { BootState } from './boot-state.js'
@@ -9,6 +8,7 @@ import { loadBzImage } from './bz-image.js'
 import { isElf } from './elf.js'
 import { type ElfProtocol, loadElf64 } from './elf64.js'
 import type { LinuxImages } from './linux-options.js'
+import type { LoadTarget } from './load-plan.js'
 import { isBzImage } from './setup-header.js'
 
 /** What {@link loadLinux} loads. */
@@ -29,7 +29,7 @@ const PROTOCOLS: readonly ElfProtocol[] = ['auto', 'linux64', 'pvh']
  * @returns how the boot processor is to start, and what was placed where
  * @throws BootError before anything is written to guest memory; see {@link BootError.code}
  */
-export function loadLinux(memory: PhysicalMemory, options: LinuxLoadOptions): BootState {
+export function loadLinux(memory: LoadTarget, options: LinuxLoadOptions): BootState {
   const { kernel, protocol = 'auto' } = options
   checkBytes('kernel', kernel)
   if (!PROTOCOLS.includes(protocol)) throw outOfRange('protocol', PROTOCOLS.join(', '), protocol)

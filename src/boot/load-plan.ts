@@ -12,6 +12,9 @@ export interface Placement extends GpaRange {
   readonly name: string
 }
 
+/** What a loader needs of guest memory: nothing is read. */
+export type LoadTarget = Pick<PhysicalMemory, 'ranges' | 'write' | 'fill'>
+
 interface PendingWrite extends GpaRange {
   /** Absent: zeros. */
   readonly bytes?: Uint8Array
@@ -106,7 +109,7 @@ export class LoadPlan {
   }
 
   /** Performs all queued writes, in order. */
-  commit(memory: PhysicalMemory): void {
+  commit(memory: LoadTarget): void {
     for (const { gpa, size, bytes } of this.#writes) {
       if (bytes) memory.write(gpa, bytes)
       else memory.fill(gpa, size, 0)

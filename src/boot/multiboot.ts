@@ -1,7 +1,6 @@
 // Multiboot 1 (Multiboot Specification 0.6.96): 32-bit kernels that carry their own load addresses, as
 // an ELF executable or in a header of their own, and take any number of modules.
 
-import type { PhysicalMemory } from '../x86/physical-memory.js'
 import { alignUp } from './align.js'
 import { checkBytes } from './arguments.js'
 import { BootError, hex } from './boot-error.js'
@@ -12,7 +11,7 @@ import { isElf, PT_LOAD, parseElf } from './elf.js'
 import { ImageReader } from './image-reader.js'
 import { BOOT_PARAMS_GPA, BYTES_PER_PAGE, EBDA_GPA, GPA_4G, HIGH_MEMORY_GPA } from './layout.js'
 import { beginLoad } from './linux-options.js'
-import type { LoadPlan } from './load-plan.js'
+import type { LoadPlan, LoadTarget } from './load-plan.js'
 import { E820_TYPE, type MemoryMapEntry } from './memory-map.js'
 
 /** First field of the header in the image. */
@@ -98,7 +97,7 @@ function findHeader(image: Uint8Array): number | undefined {
  * @throws BootError before anything is written, when the image is malformed or asks for what is not
  *   there (a video mode), or something does not fit
  */
-export function loadMultiboot(memory: PhysicalMemory, options: MultibootOptions): BootState {
+export function loadMultiboot(memory: LoadTarget, options: MultibootOptions): BootState {
   const { kernel, modules = [], cmdline = '', reservations } = options
   checkBytes('kernel', kernel)
   for (const { image } of modules) checkBytes('modules.image', image)

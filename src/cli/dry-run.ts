@@ -16,10 +16,10 @@ import { memorySize } from '../machine/memory-size.js'
 export async function dryRun(options: Omit<MachineOptions, 'devices'>): Promise<string> {
   const { memory = '256M', boot } = options
   const { ids } = cpuSettings(options)
-  const load = await readBoot(boot)
+  const loader = await readBoot(boot)
   using ram = GuestMemory.create(layOutRam(memorySize(memory)))
   const acpi = placeMachineAcpi(ram, { cpus: ids })
-  const state = load(ram, acpi)
+  const state = loader.load(ram, acpi)
   const { regs, sregs, mode, protocol, placements, memoryMap } = state
   const rom = 'rom' in state ? [{ name: 'firmware', ...sized(state.rom) }] : []
   const tables = acpi.tables.map(({ name, gpa, bytes }) => {

@@ -141,6 +141,8 @@ async function runOnTerminal(machine: Machine, timeout: number | undefined): Pro
   const timer = timeout && setTimeout(() => leave.abort('timeout'), timeout * 1000)
   // The guest begins first: the streams, which take some milliseconds to make, are there before it needs them.
   const ended = machine.run({ signal: leave.signal })
+  // Heard below, unless the terminal fails first: the machine is closed then.
+  ended.catch(() => {})
   const detach = attachInput(machine, () => leave.abort('left'))
   machine.serial.pipe(standardOutput(), { end: false })
   try {

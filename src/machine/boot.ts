@@ -1,18 +1,27 @@
 // What a machine boots: reads the images and hands them to the loader of their kind.
 
+import { alignDown, alignUp } from '../boot/align.js'
 import {
   type AcpiTables,
   type BootMode,
   type BootState,
   type FirmwareState,
   type KernelLoadOptions,
+  type LoadTarget,
   loadFirmware,
   loadFlat,
   loadKernel,
 } from '../boot/index.js'
+import type { GuestMemory } from '../core/memory.js'
 import { list, object } from '../core/validate.js'
-import type { PhysicalMemory } from '../x86/index.js'
-import { type Image, type ImageBytes, type OnImageProgress, readImage } from './image.js'
+import {
+  type Image,
+  type ImageBytes,
+  LARGE,
+  type OnImageProgress,
+  PAGE,
+  readImage,
+} from './image.js'
 
 /** A kernel, entered the way that it asks for. */
 export interface KernelBoot {
@@ -49,8 +58,38 @@ export interface FirmwareBoot {
 /** What {@link Machine.create} boots. */
 export type MachineBoot = KernelBoot | FlatBoot | FirmwareBoot
 
+type Load = (memory: LoadTarget, acpi: Partial<AcpiTables>) => BootState | FirmwareState
+
 /** The same with every image at hand, as often to be loaded as the machine is reset. */
-export type Loader = (memory: PhysicalMemory, acpi: AcpiTables) => BootState | FirmwareState
+export class Loader {
+  readonly #load: Load
+  readonly #images: readonly ImageBytes[]
+
+  constructor(load: Load, images: readonly ImageBytes[]) {
+    this.#load = load
+    this.#images = images
+  }
+
+  /** Puts everything in its place. */
+  load(memory: LoadTarget, acpi: AcpiTables): BootState | FirmwareState {
+    const state = this.#load(memory, acpi)
+    for (const image of this.#images) image.release()
+    return state
+  }
+
+  /**
+   * Begins to bring in the memory that the images will be written to: clearing it takes longer than all else, and the
+   * machine can be made meanwhile.
+   */
+  prefault(memory: GuestMemory): void {
+    const { placements } = this.#load({ ranges: memory.ranges, write() {}, fill() {} }, {})
+    for (const { gpa, size } of placements) {
+      if (size < LARGE) continue
+      const from = alignDown(gpa, PAGE)
+      memory.prefault(from, alignUp(gpa + size, PAGE) - from)
+    }
+  }
+}
 
 /** Reads the images of `boot`. */
 export async function readBoot(boot: MachineBoot, onProgress?: OnImageProgress): Promise<Loader> {
@@ -61,17 +100,12 @@ export async function readBoot(boot: MachineBoot, onProgress?: OnImageProgress):
     images.push(each)
     return each.bytes
   }
-  const load = await readLoader(boot, read)
-  return (...options) => {
-    const state = load(...options)
-    for (const image of images) image.release()
-    return state
-  }
+  return new Loader(await readLoader(boot, read), images)
 }
 
 type Read = (image: Image, name: string) => Promise<Uint8Array>
 
-async function readLoader(boot: MachineBoot, read: Read): Promise<Loader> {
+async function readLoader(boot: MachineBoot, read: Read): Promise<Load> {
   if ('firmware' in boot) {
     const image = await read(boot.firmware, 'boot.firmware')
     return (memory) => loadFirmware(memory, image)

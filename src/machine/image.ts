@@ -3,6 +3,7 @@
 
 import { statSync } from 'node:fs'
 import { setImmediate } from 'node:timers/promises'
+import { alignUp } from '../boot/align.js'
 import { GuestMemory } from '../core/memory.js'
 import { invalidArgType } from '../core/validate.js'
 
@@ -28,13 +29,14 @@ export interface ImageBytes {
   release(): void
 }
 
-/** Brings a part of an image into memory; tells how many bytes it has got, none at the end of the file. */
+/** Brings a part of an image into memory, or begins to bring in all of it; tells how many bytes, none at the file's end. */
 type ReadPart = (from: number, size: number) => Promise<number>
 
-const PAGE = 4096
+/** Of the host's memory. */
+export const PAGE = 4096
+/** From this size on, a thread that brings memory in takes less time than it saves. */
+export const LARGE = 2 * 2 ** 20
 const PART = 4 * 2 ** 20
-/** Where nobody wants to be told, large enough that most images are one: each turn of the event loop takes time. */
-const LARGE_PART = 64 * 2 ** 20
 
 /** The bytes of an image. */
 export async function readImage(
@@ -47,11 +49,10 @@ export async function readImage(
   // Not awaited: the first file that a process waits for has it start threads, which takes longer than the look.
   const { size: total } = statSync(image)
   const { bytes, readPart, ...rest } = mapped(image, total) ?? copied(image, total)
-  const part = onProgress === undefined ? LARGE_PART : PART
   let loaded = 0
   onProgress?.({ path: image, loaded, total })
   while (loaded < total) {
-    const got = await readPart(loaded, Math.min(part, total - loaded))
+    const got = await readPart(loaded, onProgress === undefined ? total : PART)
     if (got === 0) break
     loaded += got
     onProgress?.({ path: image, loaded, total })
@@ -76,8 +77,10 @@ function mapped(path: string, total: number): (ImageBytes & { readPart: ReadPart
     bytes: region.view(0, total),
     release: () => region.discard(0, size),
     async readPart(from, length) {
-      region.advise(from, Math.ceil(length / PAGE) * PAGE, 'populateRead')
-      return length
+      const part = Math.min(alignUp(length, PAGE), size - from)
+      if (part === size && size >= LARGE) region.prefault(0, size, 'read')
+      else region.advise(from, part, 'populateRead')
+      return Math.min(part, total - from)
     },
   }
 }
@@ -88,7 +91,7 @@ function copied(path: string, total: number): ImageBytes & { readPart: ReadPart 
     // Loaded when needed: it takes longer than all of an image that is mapped.
     const { open } = await import('node:fs/promises')
     await using file = await open(path)
-    return (await file.read(bytes, from, length, from)).bytesRead
+    return (await file.read(bytes, from, Math.min(length, total - from), from)).bytesRead
   }
   return { bytes, release() {}, readPart }
 }

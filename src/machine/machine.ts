@@ -190,7 +190,7 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
       this.#onDeviceFailure(...failure),
     )
     this.#board = { cpus: cpus.ids, virtioMmio: this.#devices.mmioPlaces }
-    this.#boot = () => options.load(memory, placeMachineAcpi(memory, this.#board))
+    this.#boot = () => options.loader.load(memory, placeMachineAcpi(memory, this.#board))
   }
 
   /**
@@ -212,12 +212,13 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
       const cpus = cpuSettings(options)
       oneOf(onReset, 'onReset', ['end', 'restart'])
       const layout = layOutRam(memorySize(memory))
-      const load = await readBoot(boot, options.onProgress)
+      const loader = await readBoot(boot, options.onProgress)
       timeline.mark('images read')
       kvm = Kvm.open()
       ram = GuestMemory.create(layout, options.memoryOptions)
+      loader.prefault(ram)
       const behaviour = { holdSerialInput, onReset }
-      const settings = { ...behaviour, load, cpus, devices, devicePlaces, timeline }
+      const settings = { ...behaviour, loader, cpus, devices, devicePlaces, timeline }
       machine = new Machine(kvm, ram, settings)
       machine.#devices.place()
       machine.#load('kernel' in boot)
@@ -547,7 +548,7 @@ function settle(vcpu: Vcpu): void {
 
 /** {@link MachineOptions} with defaults in place and images read. */
 interface MachineSettings {
-  readonly load: Loader
+  readonly loader: Loader
   readonly cpus: CpuSettings
   readonly timeline: Timeline
   readonly holdSerialInput: boolean

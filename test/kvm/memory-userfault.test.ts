@@ -171,6 +171,7 @@ describe('on the thread of the handler', () => {
         () => ram.atomicAdd(DATA, 'u32', 1),
         () => ram.copyTo(ram, 0, DATA, 1),
         () => ram.advise(DATA, LENGTH, 'populateWrite'),
+        () => ram.prefault(DATA, LENGTH),
       ]) {
         expect(codeOf(act)).toBe('ERR_KVM_WOULD_DEADLOCK')
       }

@@ -2,7 +2,7 @@
 
 import type { Binding, Handle } from '../../binding.js'
 import { kvmError } from '../errors.js'
-import { integer, invalidArgType, list, object, outOfRange } from '../validate.js'
+import { integer, invalidArgType, list, object, oneOf, outOfRange } from '../validate.js'
 import { MemoryAccess } from './memory-access.js'
 import { ADVICE } from './memory-options.js'
 import { type MemoryUsage, sumSmaps } from './memory-usage.js'
@@ -95,6 +95,22 @@ export abstract class MemoryHost extends MemoryAccess {
     if (TOUCHING.has(advice)) this.checkTouch(gpa, length)
     this.#eachPart(gpa, length, 'madvise', (part) =>
       this.binding.adviseRegion(part.handle, part.offset, part.length, ADVICE[advice]),
+    )
+  }
+
+  /**
+   * Begins to bring pages in, to be read or to be written, on a thread of its own with a low priority, and returns at
+   * once: what is touched later is there, and what is touched meanwhile comes as it always does. It is help and no
+   * promise: the thread ends early when the kernel refuses (MADV_POPULATE_READ and _WRITE need Linux 5.14) or nobody
+   * uses the memory any more, and nobody is told.
+   *
+   * @throws KvmError `EBUSY` where a {@link Userfault} serves pages.
+   */
+  prefault(gpa: number, length: number, access: 'read' | 'write' = 'write'): void {
+    const write = oneOf(access, 'access', ['read', 'write']) === 'write' ? 1 : 0
+    this.checkTouch(gpa, length)
+    this.#eachPart(gpa, length, 'madvise', (part) =>
+      this.binding.prefaultRegion(part.handle, part.offset, part.length, write),
     )
   }
 
