@@ -1,7 +1,7 @@
 # The Bochs machine's part of level 1: a disk image as root, a second one for /lab/out, and serial ports for
 # output.
 
-# Its processors scale the TSC, or the clock is theirs: see svm.sh.
+# The emulator's clock counts instructions: other work on the host changes nothing of what is measured. See svm.sh.
 settle_clock() {
   :
 }

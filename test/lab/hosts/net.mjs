@@ -18,8 +18,8 @@ const ip = (/** @type {string} */ args) => execFileSync('ip', args.split(' '))
 
 const bridge = new EthernetSwitch()
 const capture = bridge.capture(64 * MIB)
-/** @type {Record<string, TapNet>} */
-const taps = {}
+/** @type {string[]} */
+const taps = []
 /** @type {import('node:child_process').ChildProcess} */
 let passt
 
@@ -27,8 +27,8 @@ function tapNet(name, address, options, queues = 1) {
   ip(`tuntap add dev ${name} mode tap${queues > 1 ? ' multi_queue' : ''}`)
   ip(`addr add ${address}/24 dev ${name}`)
   ip(`link set ${name} up`)
-  taps[name] = new TapNet(Tap.open(name, { queues }), options)
-  return taps[name]
+  taps.push(name)
+  return new TapNet(Tap.open(name, { queues }), options)
 }
 
 async function startPasst() {
@@ -89,21 +89,7 @@ function fetchFor(/** @type {number} */ port, /** @type {(text: string) => void}
 
 /** Waits until so many frames longer than the MTU allows passed a TAP, one way; ends with us. */
 function watchLongFrames(/** @type {string} */ tap, /** @type {'in' | 'out'} */ way, say) {
-  const args = [
-    '-i',
-    tap,
-    '-Q',
-    way,
-    '-c',
-    '1000',
-    '-s',
-    '64',
-    '-p',
-    '-w',
-    '/dev/null',
-    'greater',
-    '1515',
-  ]
+  const args = `-i ${tap} -Q ${way} -c 1000 -s 64 -p -w /dev/null greater 1515`.split(' ')
   const watch = spawn('tcpdump', args, { stdio: 'ignore' })
   watch.once('exit', (status) => status === 0 && say(`${tap}: 1000 segments ${way}`))
   return watch
@@ -134,7 +120,7 @@ export async function whileRunning(machine, say) {
   const web = createHttpServer((_, response) => response.end('from the host, by passt\n'))
   web.listen(8080, '127.0.0.1')
   takeAwayWhenAsked(machine)
-  const watches = Object.keys(taps).flatMap((tap) => [
+  const watches = taps.flatMap((tap) => [
     watchLongFrames(tap, 'in', say),
     watchLongFrames(tap, 'out', say),
   ])
@@ -152,9 +138,6 @@ export async function whileRunning(machine, say) {
   await stopSecond()
   for (const each of [...servers, web]) each.close()
   for (const each of watches) each.kill()
-  for (const [name, { received, transmitted }] of Object.entries(taps)) {
-    say(`${name}: ${JSON.stringify({ received, transmitted })}`)
-  }
   capture.end()
   const frames = await buffer(capture)
   say(describeCapture(frames))
