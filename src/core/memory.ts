@@ -2,7 +2,7 @@
 // A region is exposed in chunks: Node 20 allows no ArrayBuffer above 4 GiB, and offsets that stay
 // below 2^31 keep index arithmetic on small integers. A chunk's arrays are made when it is first used:
 // V8 counts their bytes as if they were on the heap, and a garbage collection for each is the price.
-// So what is written before that, such as a kernel, goes through native code.
+// So what is written before that, such as a kernel, goes through native code, which costs each call more.
 
 import { constants } from 'node:buffer'
 import {
@@ -35,6 +35,8 @@ import {
 
 const PAGE = 4096
 const CHUNK = 0x4000_0000
+/** So many writes go through native code, unless an accessor has made arrays before. */
+const EARLY_WRITES = 256
 const WIDTHS = { u8: 1, u16: 2, u32: 4, u64: 8 } as const
 
 /** Where a region of guest RAM is. Both are multiples of 4096. */
@@ -96,6 +98,8 @@ export class GuestMemory extends MemoryHost implements Disposable {
   /** The chunks' buffers that users get: others, so that detaching them cannot blind the accessors. */
   #shared: (ArrayBuffer | undefined)[][]
   #last: Chunk | undefined
+  /** Writes that may still do without arrays. */
+  #early = EARLY_WRITES
 
   private constructor(native: Binding, regions: readonly Region[]) {
     super()
@@ -271,19 +275,23 @@ export class GuestMemory extends MemoryHost implements Disposable {
   /** Copies out as many bytes as the array has, into it: nothing is allocated. */
   override readInto(gpa: number, bytes: Uint8Array): void {
     checkBytes(bytes, 'bytes')
-    this.#check(gpa, bytes.length)
-    this.#pieces(gpa, bytes.length, (chunk, offset, count, done) => {
-      bytes.set(chunk.u8.subarray(offset, offset + count), done)
+    this.eachPiece(gpa, bytes.length, (piece, at) => {
+      bytes.set(piece, at - gpa)
     })
   }
 
   /** Copies `bytes` in. */
   override write(gpa: number, bytes: Uint8Array): void {
     checkBytes(bytes, 'bytes')
+    const hit = this.#hit(gpa, bytes.length)
+    if (hit) {
+      hit.u8.set(bytes, gpa - hit.gpa)
+      return
+    }
     this.checkTouch(gpa, bytes.length)
-    if (this.#last === undefined && this.#write(gpa, bytes)) return
-    this.#pieces(gpa, bytes.length, (chunk, offset, count, done) => {
-      chunk.u8.set(bytes.subarray(done, done + count), offset)
+    if (this.#isEarly() && this.#write(gpa, bytes)) return
+    this.eachPiece(gpa, bytes.length, (piece, at) => {
+      piece.set(bytes.subarray(at - gpa, at - gpa + piece.length))
     })
   }
 
@@ -291,10 +299,14 @@ export class GuestMemory extends MemoryHost implements Disposable {
   override fill(gpa: number, length: number, value = 0): void {
     integer(value, 'value', 0, 0xff)
     this.checkTouch(gpa, length)
-    if (this.#last === undefined && this.#fill(gpa, length, value)) return
-    this.#pieces(gpa, length, (chunk, offset, count) => {
-      chunk.u8.fill(value, offset, offset + count)
+    if (this.#isEarly() && this.#fill(gpa, length, value)) return
+    this.eachPiece(gpa, length, (piece) => {
+      piece.fill(value)
     })
+  }
+
+  #isEarly(): boolean {
+    return this.#last === undefined && this.#early-- > 0
   }
 
   /** By native code; false for memory that has no address, of which the caller tells. */
@@ -388,14 +400,19 @@ export class GuestMemory extends MemoryHost implements Disposable {
     return gpa - chunk.gpa + size <= chunk.size ? chunk : undefined
   }
 
-  /** The chunk that holds the first byte. */
-  #find(gpa: number, size: number): Chunk {
+  /** The last chunk, when it holds all of the range and no page of it can be this thread's to bring. */
+  #hit(gpa: number, length: number): Chunk | undefined {
     const last = this.#last
     // What is no integer fails here and then, by name, in the search. The type counts: a string
     // would compare like a number.
-    const exact = typeof gpa === 'number' && gpa % 1 === 0 && servedHere.count === 0
-    if (exact && last !== undefined && gpa >= last.gpa && gpa < last.gpa + last.size) return last
-    return this.#search(gpa, size)
+    if (last === undefined || typeof gpa !== 'number' || gpa % 1 !== 0) return undefined
+    if (servedHere.count !== 0) return undefined
+    return gpa >= last.gpa && gpa + length <= last.gpa + last.size ? last : undefined
+  }
+
+  /** The chunk that holds the first byte. */
+  #find(gpa: number, size: number): Chunk {
+    return this.#hit(gpa, 1) ?? this.#search(gpa, size)
   }
 
   #search(gpa: number, size: number): Chunk {
@@ -488,9 +505,10 @@ export class GuestMemory extends MemoryHost implements Disposable {
     length: number,
     each: (bytes: Uint8Array, gpa: number) => boolean | undefined,
   ): void {
-    this.checkTouch(gpa, length)
+    const hit = Number.isSafeInteger(length) && length >= 0 ? this.#hit(gpa, length) : undefined
+    if (!hit) this.checkTouch(gpa, length)
     for (let done = 0; done < length; ) {
-      const chunk = this.#find(gpa + done, length - done)
+      const chunk = hit ?? this.#find(gpa + done, length - done)
       const offset = gpa + done - chunk.gpa
       const count = Math.min(length - done, chunk.size - offset)
       if (each(chunk.u8.subarray(offset, offset + count), gpa + done)) return
@@ -504,20 +522,6 @@ export class GuestMemory extends MemoryHost implements Disposable {
     const offset = gpa - chunk.gpa
     if (offset % WIDTHS[type]) throw outOfRange('gpa', `a multiple of ${WIDTHS[type]}`, gpa)
     return { array: chunk[type] as AtomicArrays[T], index: offset / WIDTHS[type] }
-  }
-
-  #pieces(
-    gpa: number,
-    length: number,
-    each: (chunk: Chunk, offset: number, count: number, done: number) => void,
-  ): void {
-    for (let done = 0; done < length; ) {
-      const chunk = this.#find(gpa + done, length - done)
-      const offset = gpa + done - chunk.gpa
-      const count = Math.min(length - done, chunk.size - offset)
-      each(chunk, offset, count, done)
-      done += count
-    }
   }
 }
 

@@ -52,6 +52,8 @@ const ranged: [string, Act][] = [
   ['readParts', (m, gpa, length) => m.readParts([{ gpa, length }])],
   ['copyTo', (m, gpa, length) => m.copyTo(m, gpa, 0, length)],
   ['copyTo, its target', (m, gpa, length) => m.copyTo(m, 0, gpa, length)],
+  ['copyTo another', (m, gpa, length) => m.copyTo(GuestMemory.create(SIZE), gpa, 0, length)],
+  ['copyTo from another', (m, gpa, length) => GuestMemory.create(SIZE).copyTo(m, 0, gpa, length)],
   ['discard', (m, gpa, length) => m.discard(gpa, length)],
   ['advise', (m, gpa, length) => m.advise(gpa, length, 'cold')],
   ['residency', (m, gpa, length) => m.residency(gpa, length)],
@@ -73,9 +75,19 @@ const pointed: [string, (memory: GuestMemory, gpa: never) => unknown][] = [
 ]
 const TYPED = /^(ERR_(INVALID_ARG_TYPE|OUT_OF_RANGE|KVM_GUEST_FAULT))$/
 
-describe('absurd addresses and lengths', () => {
+/** Accesses take other ways once there are arrays over RAM. */
+function created(arrays: boolean): GuestMemory {
+  const memory = GuestMemory.create(SIZE)
+  if (arrays) memory.readU8(0)
+  return memory
+}
+
+describe.each([
+  ['before there are arrays', false],
+  ['with arrays', true],
+])('absurd addresses and lengths, %s', (_, arrays) => {
   test.each(ranged)('%s', (_, act) => {
-    using memory = GuestMemory.create(SIZE)
+    using memory = created(arrays)
     for (const absurd of [...ABSURD, ...OUTSIDE]) {
       expect(codeOf(() => act(memory, absurd as never, PAGE as never))).toMatch(TYPED)
       if (absurd !== SIZE) {
@@ -87,13 +99,15 @@ describe('absurd addresses and lengths', () => {
   })
 
   test.each(pointed)('%s', (_, act) => {
-    using memory = GuestMemory.create(SIZE)
+    using memory = created(arrays)
     for (const absurd of [...ABSURD, ...OUTSIDE]) {
       expect(codeOf(() => act(memory, absurd as never))).toMatch(TYPED)
     }
     expect(memory.isZero(0, SIZE)).toBe(true)
   })
+})
 
+describe('absurd addresses and lengths', () => {
   test('layouts', () => {
     for (const absurd of [...ABSURD, 0, 1, PAGE - 1, PAGE + 1, 2 ** 53 - 1]) {
       const create = (layout: unknown) => () => GuestMemory.create(layout as number)

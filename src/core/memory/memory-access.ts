@@ -50,6 +50,8 @@ export abstract class MemoryAccess implements PhysicalMemory {
   abstract writeU16(gpa: number, value: number): void
   abstract writeU32(gpa: number, value: number): void
   abstract writeU64(gpa: number, value: bigint): void
+  /** @internal All of it is RAM that this thread can touch without having to wait for itself. */
+  protected abstract checkTouch(gpa: number, length: number): void
   /** @internal The range, checked whole before, in pieces of RAM; ends when `each` gives true. */
   protected abstract eachPiece(gpa: number, length: number, each: Piece): void
   /** @internal The aligned element at `gpa` for Atomics. */
@@ -216,15 +218,23 @@ export abstract class MemoryAccess implements PhysicalMemory {
     if (!(target instanceof MemoryAccess)) {
       throw invalidArgType('target', 'an instance of GuestMemory', target)
     }
-    this.eachPiece(from, length, () => true)
-    target.eachPiece(to, length, () => true)
-    if (target !== this) {
-      this.eachPiece(from, length, (bytes, at) => {
-        target.write(to + at - from, bytes)
-        return undefined
-      })
+    if (target === this) {
+      this.#move(from, to, length)
       return
     }
+    if (length === 0) target.checkTouch(to, 0)
+    integer(to, 'to')
+    this.eachPiece(from, length, (bytes, at) => {
+      // All of it or nothing; one write sees to that itself.
+      if (at === from && bytes.length < length) target.checkTouch(to, length)
+      target.write(to + at - from, bytes)
+      return undefined
+    })
+  }
+
+  #move(from: number, to: number, length: number): void {
+    this.checkTouch(from, length)
+    this.checkTouch(to, length)
     const pieces: [number, number][] = []
     const step = 0x10_0000
     for (let done = 0; done < length; done += step) {
@@ -232,7 +242,7 @@ export abstract class MemoryAccess implements PhysicalMemory {
     }
     // Upwards in one memory, the end goes first.
     if (to > from) pieces.reverse()
-    for (const [done, count] of pieces) target.write(to + done, this.read(from + done, count))
+    for (const [done, count] of pieces) this.write(to + done, this.read(from + done, count))
   }
 
   /**

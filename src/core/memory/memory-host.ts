@@ -29,8 +29,6 @@ export abstract class MemoryHost extends MemoryAccess {
   protected abstract get binding(): Binding
   /** @internal The range in native regions; throws when any of it is not RAM. */
   protected abstract parts(gpa: number, length: number): RegionPart[]
-  /** @internal All of it is RAM that this thread can touch without having to wait for itself. */
-  protected abstract checkTouch(gpa: number, length: number): void
 
   /**
    * Gives pages back to the host: they read as zeros afterwards and are allocated anew when they are
