@@ -11,12 +11,6 @@ constexpr size_t kBatch = 64;
 // The driver gets requests of one operation back together, and waits for them as long.
 constexpr uint64_t kMostRunBytes = uint64_t{1} << 20;
 
-void signal(PlainFile& file) {
-  uint64_t one = 1;
-  // A full counter has signaled already, and a closed file has nobody to hear it.
-  static_cast<void>(file.write(reinterpret_cast<const uint8_t*>(&one), sizeof one));
-}
-
 }  // namespace
 
 BlockWorker::BlockWorker(Setup setup, std::unique_ptr<Virtqueue> queue, int kick)
@@ -73,7 +67,7 @@ void BlockWorker::wish(Wish wish) {
 
 void BlockWorker::set_state(State state) {
   state_.store(state, std::memory_order_release);
-  signal(*setup_.bell);
+  setup_.bell->ring();
 }
 
 void BlockWorker::loop() {
@@ -260,7 +254,7 @@ void BlockWorker::on_completion(const IoCompletion& completion) {
 void BlockWorker::interrupt() {
   if (!queue_->needs_interrupt()) return;
   setup_.disk->counters.interrupts.fetch_add(1, std::memory_order_relaxed);
-  signal(*setup_.call);
+  setup_.call->ring();
 }
 
 }  // namespace node_kvm

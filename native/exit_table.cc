@@ -90,8 +90,7 @@ bool WriteRing::push(const Access& access, const uint8_t* data, uint32_t vcpu_id
 
 void WriteRing::ring_bell() {
   if (header().armed.exchange(0, std::memory_order_seq_cst) == 0) return;
-  const uint64_t one = 1;
-  bell_->write(reinterpret_cast<const uint8_t*>(&one), sizeof(one));
+  bell_->ring();
 }
 
 bool ExitRange::takes(const Access& access, uint64_t at) const {

@@ -44,6 +44,11 @@ Result PlainFile::write(const uint8_t* data, size_t size) {
   return or_errno(::write(fd(), data, size));
 }
 
+void PlainFile::ring() {
+  const uint64_t one = 1;
+  static_cast<void>(write(reinterpret_cast<const uint8_t*>(&one), sizeof(one)));
+}
+
 Result PlainFile::read_at(uint64_t offset, uint8_t* data, size_t size) {
   Use use(*this);
   if (use.error()) return use.error();

@@ -19,6 +19,8 @@ class PlainFile final : public File {
   Result read(uint8_t* data, size_t size);
   Result write(const uint8_t* data, size_t size);
   Result read_at(uint64_t offset, uint8_t* data, size_t size);
+  // An eventfd: adds one. A full one has rung already, and a closed one has nobody to hear it.
+  void ring();
 
  private:
   explicit PlainFile(int fd) : File(Kind::kFile, fd) {}

@@ -39,9 +39,10 @@ FrameOutcome after_error() {
 
 }  // namespace
 
-FrameReceiver::FrameReceiver(std::unique_ptr<Virtqueue> queue, int tap, bool mergeable,
-                             RateLimit* limit, NetCounts* counts)
+FrameReceiver::FrameReceiver(std::unique_ptr<Virtqueue> queue, Ref<PlainFile> call, int tap,
+                             bool mergeable, RateLimit* limit, NetCounts* counts)
     : queue_(std::move(queue)),
+      call_(std::move(call)),
       tap_(tap),
       mergeable_(mergeable),
       limit_(limit),
@@ -169,6 +170,8 @@ void FrameReceiver::deliver() {
     room_ -= chain.writable_bytes;
   }
   queue_->show();
+  // At once: a driver that waits can begin, and one that is at work wants none.
+  if (queue_->needs_interrupt()) call_->ring();
   first_ = (first_ + used) % chains_.size();
   buffers_ -= used;
   counts_->passed(length_ - kNetHeaderSize);

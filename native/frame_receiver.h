@@ -2,6 +2,7 @@
 // §5.1.6.3).
 #pragma once
 
+#include "files.h"
 #include "net_counts.h"
 #include "virtqueue.h"
 
@@ -9,12 +10,11 @@ namespace node_kvm {
 
 class FrameReceiver {
  public:
-  FrameReceiver(std::unique_ptr<Virtqueue> queue, int tap, bool mergeable, RateLimit* limit,
-                NetCounts* counts);
+  FrameReceiver(std::unique_ptr<Virtqueue> queue, Ref<PlainFile> call, int tap, bool mergeable,
+                RateLimit* limit, NetCounts* counts);
 
   // Moves what a budget allows. While the link is down, frames are thrown away.
   FrameOutcome run(bool link_up);
-  bool needs_interrupt() { return queue_->needs_interrupt(); }
 
  private:
   // One more buffer of the driver's; kEmpty after the driver was asked to notify.
@@ -28,6 +28,7 @@ class FrameReceiver {
   Chain& buffer(size_t index) { return chains_[(first_ + index) % chains_.size()]; }
 
   std::unique_ptr<Virtqueue> queue_;
+  Ref<PlainFile> call_;
   int tap_;
   bool mergeable_;
   RateLimit* limit_;

@@ -2,21 +2,36 @@
 
 #include <sys/uio.h>
 
+#include <algorithm>
 #include <cerrno>
 
 namespace node_kvm {
 namespace {
 
-constexpr int64_t kPollNs = 30'000;
-constexpr uint32_t kSkippedPolls = 16;
+// Looks at whether the driver wants to be interrupted: each costs a fence.
+constexpr uint32_t kFramesPerLook = 16;
+// Less is not worth a timer, and more delays frames too much.
+constexpr int64_t kLeastGatherNs = 30'000;
+constexpr int64_t kMostGatherNs = 500'000;
 
 }  // namespace
 
-FrameSender::FrameSender(std::unique_ptr<Virtqueue> queue, int tap, RateLimit* limit,
-                         NetCounts* counts)
-    : queue_(std::move(queue)), tap_(tap), limit_(limit), counts_(counts) {}
+FrameSender::FrameSender(std::unique_ptr<Virtqueue> queue, Ref<PlainFile> call, int tap,
+                         RateLimit* limit, NetCounts* counts)
+    : queue_(std::move(queue)), call_(std::move(call)), tap_(tap), limit_(limit), counts_(counts) {}
 
 FrameOutcome FrameSender::run(bool link_up) {
+  if (gathers_ns() > 0) return FrameOutcome::kGathers;
+  FrameOutcome outcome = move_frames(link_up);
+  interrupt();
+  return outcome;
+}
+
+void FrameSender::interrupt() {
+  if (queue_->needs_interrupt()) call_->ring();
+}
+
+FrameOutcome FrameSender::move_frames(bool link_up) {
   queue_->disable_notifications();
   for (FrameBudget budget; budget.left(); budget.spend(chain_.readable_bytes)) {
     if (wait_ns(*limit_) != 0) return FrameOutcome::kLimited;
@@ -32,6 +47,7 @@ FrameOutcome FrameSender::run(bool link_up) {
     }
     has_frame_ = false;
     queue_->push(chain_, 0);
+    if (++burst_ % kFramesPerLook == 0) interrupt();
   }
   return FrameOutcome::kMore;
 }
@@ -39,8 +55,8 @@ FrameOutcome FrameSender::run(bool link_up) {
 FrameOutcome FrameSender::take_frame() {
   if (has_frame_) return FrameOutcome::kMore;
   Virtqueue::Pop result = queue_->pop(&chain_);
-  if (result == Virtqueue::Pop::kEmpty) result = poll();
   if (result == Virtqueue::Pop::kEmpty) {
+    if (gather()) return FrameOutcome::kGathers;
     if (!queue_->enable_notifications()) return FrameOutcome::kNoFrames;
     queue_->disable_notifications();
     result = queue_->pop(&chain_);
@@ -50,24 +66,24 @@ FrameOutcome FrameSender::take_frame() {
     return FrameOutcome::kBroken;
   }
   has_frame_ = true;
+  if (burst_ == 0) burst_began_ = monotonic_ns();
   return FrameOutcome::kMore;
 }
 
-// A guest that sends has its next frame soon, and a notification costs it an exit. Once there was
-// none in time, there will be none after the next ones either.
-Virtqueue::Pop FrameSender::poll() {
-  if (polls_skipped_ != 0) {
-    polls_skipped_--;
-    return Virtqueue::Pop::kEmpty;
-  }
-  const int64_t end = monotonic_ns() + kPollNs;
-  Virtqueue::Pop result;
-  do {
-    __builtin_ia32_pause();
-    result = queue_->pop(&chain_);
-  } while (result == Virtqueue::Pop::kEmpty && monotonic_ns() < end);
-  if (result == Virtqueue::Pop::kEmpty) polls_skipped_ = kSkippedPolls;
-  return result;
+// A guest that sends would otherwise be met frame by frame, and leave itself for each to notify and
+// to be interrupted, which makes it slower than the TAP for good. So frames gather for as long as
+// the last burst took to send, in which the guest, as the slower one, cannot fill the queue.
+bool FrameSender::gather() {
+  const uint32_t frames = burst_;
+  burst_ = 0;
+  gathers_until_ = 0;
+  if (frames < 2) return false;
+  const int64_t now = monotonic_ns();
+  const int64_t burst_ns = now - burst_began_;
+  if (burst_ns < kLeastGatherNs) return false;
+  const int64_t half_a_queue_ns = burst_ns * queue_->size() / 2 / frames;
+  gathers_until_ = now + std::min({burst_ns, half_a_queue_ns, kMostGatherNs});
+  return true;
 }
 
 // What the TAP refuses is the frame's fault (a header that makes no sense) or the host's (the

@@ -33,6 +33,7 @@ struct FrameBudget {
 enum class FrameOutcome {
   kMore,      // the budget is used up
   kLimited,   // the rate limit says to wait
+  kGathers,   // more are awaited before any is moved
   kNoFrames,  // there are none where they come from, which will tell of the next
   kNoRoom,    // where they go takes no more for now, and will tell when it does
   kBroken,    // the driver did what it must not

@@ -1,6 +1,7 @@
 #include "net_worker.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -81,10 +82,11 @@ Result NetWorker::set_up() {
   }
   if (Result error = watch(*request_.receive.kick, EPOLLIN | EPOLLET, kReceiveKick)) return error;
   if (Result error = watch(*request_.transmit.kick, EPOLLIN | EPOLLET, kTransmitKick)) return error;
-  receiver_ = std::make_unique<FrameReceiver>(std::move(receive), tap_, request_.mergeable,
-                                              &receive_.limit, &receive_.counts);
-  sender_ =
-      std::make_unique<FrameSender>(std::move(transmit), tap_, &transmit_.limit, &transmit_.counts);
+  receiver_ =
+      std::make_unique<FrameReceiver>(std::move(receive), request_.receive.call, tap_,
+                                      request_.mergeable, &receive_.limit, &receive_.counts);
+  sender_ = std::make_unique<FrameSender>(std::move(transmit), request_.transmit.call, tap_,
+                                          &transmit_.limit, &transmit_.counts);
   return 0;
 }
 
@@ -118,9 +120,13 @@ void NetWorker::loop() {
 // Eventfds are watched at their edges, and so need not be read.
 void NetWorker::wait(int64_t timeout_ns) {
   epoll_event events[4];
-  // Rounded up: a limit that is looked at too early costs another round.
-  int timeout_ms = timeout_ns < 0 ? -1 : static_cast<int>((timeout_ns + 999999) / 1000000);
-  int count = ::epoll_wait(epoll_, events, 4, timeout_ms);
+  // epoll_wait counts milliseconds.
+  if (timeout_ns > 0) {
+    timespec timeout{timeout_ns / 1000000000, timeout_ns % 1000000000};
+    pollfd any{epoll_, POLLIN, 0};
+    ::ppoll(&any, 1, &timeout, nullptr);
+  }
+  int count = ::epoll_wait(epoll_, events, 4, timeout_ns < 0 ? -1 : 0);
   for (int i = 0; i < count; i++) {
     switch (events[i].data.u64) {
       case kTap:
@@ -146,7 +152,6 @@ void NetWorker::wait(int64_t timeout_ns) {
 int64_t NetWorker::receive() {
   if (!receive_.can_move() || (state() & (kBroken | kGone)) != 0) return -1;
   FrameOutcome outcome = receiver_->run(link_up_.load(std::memory_order_relaxed));
-  if (receiver_->needs_interrupt()) interrupt(*request_.receive.call);
   return after(outcome, &receive_);
 }
 
@@ -155,7 +160,6 @@ int64_t NetWorker::transmit() {
   if (!transmit_.can_move() || (state() & kBroken) != 0) return -1;
   bool link_up = link_up_.load(std::memory_order_relaxed) && (state() & kGone) == 0;
   FrameOutcome outcome = sender_->run(link_up);
-  if (sender_->needs_interrupt()) interrupt(*request_.transmit.call);
   return after(outcome, &transmit_);
 }
 
@@ -165,6 +169,8 @@ int64_t NetWorker::after(FrameOutcome outcome, Direction* direction) {
       return 0;
     case FrameOutcome::kLimited:
       return std::max<int64_t>(1, wait_ns(direction->limit));
+    case FrameOutcome::kGathers:
+      return std::max<int64_t>(1, sender_->gathers_ns());
     case FrameOutcome::kNoFrames:
       direction->has_frames = false;
       return -1;
@@ -183,12 +189,7 @@ int64_t NetWorker::after(FrameOutcome outcome, Direction* direction) {
 
 void NetWorker::report(uint32_t bits) {
   state_.fetch_or(bits, std::memory_order_acq_rel);
-  interrupt(*request_.bell);
-}
-
-void NetWorker::interrupt(PlainFile& call) {
-  Use use(call);
-  if (use.error() == 0) ring(call.fd());
+  request_.bell->ring();
 }
 
 void NetWorker::set_link(bool up) {

@@ -68,7 +68,6 @@ class NetWorker final : public Object {
   int64_t transmit();
   int64_t after(FrameOutcome outcome, Direction* direction);
   void report(uint32_t bits);
-  void interrupt(PlainFile& call);
 
   Request request_;
   int epoll_ = -1;

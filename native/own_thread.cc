@@ -1,5 +1,7 @@
 #include "own_thread.h"
 
+#include <cpuid.h>
+
 namespace node_kvm {
 
 int create_thread(pthread_t* thread, const sigset_t& blocked, void* (*function)(void*),
@@ -30,6 +32,15 @@ Result start_detached_thread(const char* name, void* (*function)(void*), void* a
   int error = start_thread(&thread, name, function, argument);
   if (error == 0) ::pthread_detach(thread);
   return -error;
+}
+
+void reset_protection_keys() {
+  constexpr unsigned kEnabled = 1 << 4;           // OSPKE
+  constexpr uint32_t kOnlyFirstKey = 0x55555554;  // as the kernel has it
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  if (!__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) || !(ecx & kEnabled)) return;
+  // wrpkru, which compilers know only where they may use it anywhere.
+  __asm__ volatile(".byte 0x0f, 0x01, 0xef" : : "a"(kOnlyFirstKey), "c"(0), "d"(0) : "memory");
 }
 
 }  // namespace node_kvm

@@ -19,4 +19,10 @@ int start_thread(pthread_t* thread, const char* name, void* (*function)(void*), 
 // The same for one that nobody joins. 0 or -errno.
 Result start_detached_thread(const char* name, void* (*function)(void*), void* argument);
 
+// Gives the calling thread the rights to protected memory that a process begins with (PKRU). V8
+// takes a key for its code, threads have the rights of the one that made them, and KVM changes them
+// back and forth at each entry of a guest whose rights differ (kvm_load_guest_xsave_state); most
+// guests have those.
+void reset_protection_keys();
+
 }  // namespace node_kvm

@@ -87,6 +87,7 @@ void VcpuThread::loop() {
   std::snprintf(name, sizeof(name), "kvm-vcpu-%u", vcpu_->vcpu_id());
   // By the thread itself: of another thread it would be a file of /proc to open, write and close.
   ::pthread_setname_np(::pthread_self(), name);
+  reset_protection_keys();
   pid_t tid = current_tid();
   tid_.store(tid);
   futex_wake(tid_);

@@ -279,8 +279,7 @@ void Userfault::on_write(uint64_t offset) {
 
 void Userfault::push(Event event, uint64_t offset, std::unique_ptr<uint8_t[]> page) {
   events_.push_back({event, offset, std::move(page)});
-  uint64_t one = 1;
-  if (events_.size() == 1) request_.bell->write(reinterpret_cast<uint8_t*>(&one), sizeof one);
+  if (events_.size() == 1) request_.bell->ring();
 }
 
 Result Userfault::read_source(uint64_t offset, uint8_t* data, size_t size) {
