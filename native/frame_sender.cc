@@ -8,11 +8,16 @@
 namespace node_kvm {
 namespace {
 
-// Looks at whether the driver wants to be interrupted: each costs a fence.
+// The driver hears of frames that are sent once so many more are, if they took so long, and after
+// each run: it may be waiting for them.
 constexpr uint32_t kFramesPerLook = 16;
-// Less is not worth a timer, and more delays frames too much.
+constexpr int64_t kLookNs = 100'000;
+// Where a frame takes less, an exit does too, and a timer would take longer than what is won.
+constexpr int64_t kSlowFrameNs = 2'000;
 constexpr int64_t kLeastGatherNs = 30'000;
 constexpr int64_t kMostGatherNs = 500'000;
+constexpr int64_t kPollNs = 30'000;
+constexpr uint32_t kSkippedPolls = 16;
 
 }  // namespace
 
@@ -31,6 +36,13 @@ void FrameSender::interrupt() {
   if (queue_->needs_interrupt()) call_->ring();
 }
 
+void FrameSender::interrupt_in_time() {
+  const int64_t now = monotonic_ns();
+  if (now - looked_ < kLookNs) return;
+  looked_ = now;
+  interrupt();
+}
+
 FrameOutcome FrameSender::move_frames(bool link_up) {
   queue_->disable_notifications();
   for (FrameBudget budget; budget.left(); budget.spend(chain_.readable_bytes)) {
@@ -47,7 +59,7 @@ FrameOutcome FrameSender::move_frames(bool link_up) {
     }
     has_frame_ = false;
     queue_->push(chain_, 0);
-    if (++burst_ % kFramesPerLook == 0) interrupt();
+    if (++burst_ % kFramesPerLook == 0) interrupt_in_time();
   }
   return FrameOutcome::kMore;
 }
@@ -56,7 +68,12 @@ FrameOutcome FrameSender::take_frame() {
   if (has_frame_) return FrameOutcome::kMore;
   Virtqueue::Pop result = queue_->pop(&chain_);
   if (result == Virtqueue::Pop::kEmpty) {
-    if (gather()) return FrameOutcome::kGathers;
+    const uint32_t frames = burst_;
+    burst_ = 0;
+    if (frames > 1 && gather(frames)) return FrameOutcome::kGathers;
+    if (frames > 1) result = poll();
+  }
+  if (result == Virtqueue::Pop::kEmpty) {
     if (!queue_->enable_notifications()) return FrameOutcome::kNoFrames;
     queue_->disable_notifications();
     result = queue_->pop(&chain_);
@@ -70,20 +87,36 @@ FrameOutcome FrameSender::take_frame() {
   return FrameOutcome::kMore;
 }
 
-// A guest that sends would otherwise be met frame by frame, and leave itself for each to notify and
-// to be interrupted, which makes it slower than the TAP for good. So frames gather for as long as
-// the last burst took to send, in which the guest, as the slower one, cannot fill the queue.
-bool FrameSender::gather() {
-  const uint32_t frames = burst_;
-  burst_ = 0;
+// A guest that is as fast as the TAP would be met frame by frame, and have to notify and be
+// interrupted for each, which makes it slower for good. So frames gather, but no longer than the
+// last burst took to send.
+bool FrameSender::gather(uint32_t frames) {
   gathers_until_ = 0;
-  if (frames < 2) return false;
   const int64_t now = monotonic_ns();
   const int64_t burst_ns = now - burst_began_;
-  if (burst_ns < kLeastGatherNs) return false;
+  if (burst_ns < std::max(kLeastGatherNs, frames * kSlowFrameNs)) return false;
   const int64_t half_a_queue_ns = burst_ns * queue_->size() / 2 / frames;
   gathers_until_ = now + std::min({burst_ns, half_a_queue_ns, kMostGatherNs});
   return true;
+}
+
+// Where frames are fast: once no frame came in time, none will after the next bursts
+// either.
+Virtqueue::Pop FrameSender::poll() {
+  if (polls_skipped_ != 0) {
+    polls_skipped_--;
+    return Virtqueue::Pop::kEmpty;
+  }
+  // It may be waiting for these.
+  interrupt();
+  const int64_t end = monotonic_ns() + kPollNs;
+  Virtqueue::Pop result;
+  do {
+    __builtin_ia32_pause();
+    result = queue_->pop(&chain_);
+  } while (result == Virtqueue::Pop::kEmpty && monotonic_ns() < end);
+  if (result == Virtqueue::Pop::kEmpty) polls_skipped_ = kSkippedPolls;
+  return result;
 }
 
 // What the TAP refuses is the frame's fault (a header that makes no sense) or the host's (the

@@ -23,10 +23,13 @@ class FrameSender {
  private:
   FrameOutcome move_frames(bool link_up);
   void interrupt();
+  void interrupt_in_time();
   // Has a frame in `chain_`, or says why not.
   FrameOutcome take_frame();
-  // Whether to let some frames come before the next is sent.
-  bool gather();
+  // The queue is empty after a burst of so many: whether to let some come before the next is sent.
+  bool gather(uint32_t frames);
+  // Looks a little longer for one.
+  Virtqueue::Pop poll();
   FrameOutcome send();
 
   std::unique_ptr<Virtqueue> queue_;
@@ -36,8 +39,10 @@ class FrameSender {
   NetCounts* counts_;
   Chain chain_;
   bool has_frame_ = false;
+  uint32_t polls_skipped_ = 0;
   uint32_t burst_ = 0;  // frames since the queue was empty
   int64_t burst_began_ = 0;
+  int64_t looked_ = 0;         // last time at whether to interrupt within a run
   int64_t gathers_until_ = 0;  // 0: not at all
 };
 
