@@ -26,7 +26,8 @@ FrameSender::FrameSender(std::unique_ptr<Virtqueue> queue, Ref<PlainFile> call, 
     : queue_(std::move(queue)), call_(std::move(call)), tap_(tap), limit_(limit), counts_(counts) {}
 
 FrameOutcome FrameSender::run(bool link_up) {
-  if (gathers_ns() > 0) return FrameOutcome::kGathers;
+  if (gathers_until_ != 0 && gathers_ns() > 0) return FrameOutcome::kGathers;
+  gathers_until_ = 0;
   FrameOutcome outcome = move_frames(link_up);
   interrupt();
   return outcome;
@@ -70,8 +71,10 @@ FrameOutcome FrameSender::take_frame() {
   if (result == Virtqueue::Pop::kEmpty) {
     const uint32_t frames = burst_;
     burst_ = 0;
-    if (frames > 1 && gather(frames)) return FrameOutcome::kGathers;
-    if (frames > 1) result = poll();
+    if (frames > 1) {
+      if (gather(frames)) return FrameOutcome::kGathers;
+      result = poll();
+    }
   }
   if (result == Virtqueue::Pop::kEmpty) {
     if (!queue_->enable_notifications()) return FrameOutcome::kNoFrames;
@@ -89,9 +92,8 @@ FrameOutcome FrameSender::take_frame() {
 
 // A guest that is as fast as the TAP would be met frame by frame, and have to notify and be
 // interrupted for each, which makes it slower for good. So frames gather, but no longer than the
-// last burst took to send.
+// last burst took to send, nor than half a queue would take.
 bool FrameSender::gather(uint32_t frames) {
-  gathers_until_ = 0;
   const int64_t now = monotonic_ns();
   const int64_t burst_ns = now - burst_began_;
   if (burst_ns < std::max(kLeastGatherNs, frames * kSlowFrameNs)) return false;
@@ -100,14 +102,13 @@ bool FrameSender::gather(uint32_t frames) {
   return true;
 }
 
-// Where frames are fast: once no frame came in time, none will after the next bursts
-// either.
+// Where frames are fast. Once none came in time, none will after the next bursts either.
 Virtqueue::Pop FrameSender::poll() {
   if (polls_skipped_ != 0) {
     polls_skipped_--;
     return Virtqueue::Pop::kEmpty;
   }
-  // It may be waiting for these.
+  // The driver may be waiting for these.
   interrupt();
   const int64_t end = monotonic_ns() + kPollNs;
   Virtqueue::Pop result;

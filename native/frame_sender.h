@@ -15,10 +15,8 @@ class FrameSender {
 
   // Moves what a budget allows. While the link is down, frames are thrown away.
   FrameOutcome run(bool link_up);
-  // After kGathers: for how long, 0 when that is over.
-  int64_t gathers_ns() const {
-    return gathers_until_ == 0 ? 0 : std::max<int64_t>(0, gathers_until_ - monotonic_ns());
-  }
+  // After kGathers: for how long; not above 0 when that is over.
+  int64_t gathers_ns() const { return gathers_until_ - monotonic_ns(); }
 
  private:
   FrameOutcome move_frames(bool link_up);

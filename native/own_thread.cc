@@ -34,11 +34,19 @@ Result start_detached_thread(const char* name, void* (*function)(void*), void* a
   return -error;
 }
 
-void reset_protection_keys() {
-  constexpr unsigned kEnabled = 1 << 4;           // OSPKE
-  constexpr uint32_t kOnlyFirstKey = 0x55555554;  // as the kernel has it
+namespace {
+bool has_protection_keys() {
+  constexpr unsigned kEnabled = 1 << 4;  // OSPKE
   unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
-  if (!__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) || !(ecx & kEnabled)) return;
+  return __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) && (ecx & kEnabled);
+}
+}  // namespace
+
+void reset_protection_keys() {
+  constexpr uint32_t kOnlyFirstKey = 0x55555554;  // as the kernel has it
+  // Once for all threads: in a virtual machine CPUID is an exit.
+  static const bool has_keys = has_protection_keys();
+  if (!has_keys) return;
   // wrpkru, which compilers know only where they may use it anywhere.
   __asm__ volatile(".byte 0x0f, 0x01, 0xef" : : "a"(kOnlyFirstKey), "c"(0), "d"(0) : "memory");
 }

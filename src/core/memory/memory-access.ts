@@ -222,8 +222,8 @@ export abstract class MemoryAccess implements PhysicalMemory {
       this.#move(from, to, length)
       return
     }
-    if (length === 0) target.checkTouch(to, 0)
     integer(to, 'to')
+    if (length === 0) target.checkTouch(to, 0)
     this.eachPiece(from, length, (bytes, at) => {
       // All of it or nothing; one write sees to that itself.
       if (at === from && bytes.length < length) target.checkTouch(to, length)
