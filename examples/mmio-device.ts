@@ -50,10 +50,11 @@ const flat = assemble(
           mov al, 4;      out 0x21, al
           mov al, 1;      out 0x21, al
           mov al, ${0xff & ~(1 << ALARM_IRQ)}; out 0x21, al
-          sti
 
           mov rbx, alarm
-  again:  mov dword ptr [rbx], 10     // milliseconds
+  again:  cli                         // an alarm that rings before the halt waits for it
+          mov dword ptr [rbx], 10     // milliseconds
+          sti
           hlt
           cmp dword ptr [count], 3
           jne again
