@@ -84,7 +84,7 @@ function measure(load: Load, tests: readonly string[], extent: Extent): Sample[]
     const side = ['node', 'bench/peer-side.mjs', load.device, ...numbers, ...images]
     const { stdout, status } = spawnSync(
       process.execPath,
-      ['lab/run.mjs', '--timeout', `${300 + boots * 300}`, '--', ...side],
+      ['lab/run.mjs', '--threads', 'multi', '--timeout', `${300 + boots * 300}`, '--', ...side],
       { cwd: root, encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] },
     )
     if (status !== 0) throw new Error(`the lab ended with ${status}`)

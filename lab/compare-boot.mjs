@@ -1,5 +1,5 @@
 // @ts-check
-// npm run lab -- node lab/compare-boot.mjs [--rounds N] [--loud] [--where] [--json]: Debian's kernel and one
+// npm run lab -- --threads multi node lab/compare-boot.mjs [--rounds N] [--loud] [--where] [--json]: Debian's kernel and one
 // initramfs booted by node-kvm and by QEMU's microvm and q35 machines, in turn, on the KVM of the emulated machine.
 // --loud lets the kernel print its messages, --where tells which ports and addresses the guests of one boot each
 // accessed. Needs root and tracefs, so it is for the lab.

@@ -17,6 +17,7 @@ import { ensureBusybox, ensureKernel } from './setup.mjs'
  * @property {string[]} modules kernel modules to load besides those that the lab needs
  * @property {string} append more of the kernel's command line
  * @property {number | undefined} cpus
+ * @property {'single' | 'multi' | undefined} threads
  * @property {number | undefined} memoryMib
  * @property {string | undefined} out a folder of the host, to be mounted writable at /lab/out
  */

@@ -14,6 +14,8 @@ const USAGE = `usage: npm run lab -- [options] <command> [arguments]
   --timeout SECONDS     for the whole run (default 600)
   --machine svm|vmx     AMD SVM in QEMU (default), or Intel VMX in Bochs
   --cpus N              its processors (default: svm 2, vmx 1)
+  --threads HOW         whether svm's processors take turns (single, default), or run at once (multi):
+                        quicker, but now and then code that changes meanwhile is run as it was
   --memory MIB          its memory (default: svm 4096, vmx 1024)
   --modules A,B         more kernel modules to load
   --append TEXT         more of its kernel's command line
@@ -30,6 +32,7 @@ const OPTIONS = {
   timeout: { type: 'string', default: '600' },
   machine: { type: 'string', default: 'svm' },
   cpus: { type: 'string' },
+  threads: { type: 'string', default: 'single' },
   memory: { type: 'string' },
   modules: { type: 'string', default: '' },
   append: { type: 'string', default: '' },
@@ -89,6 +92,12 @@ function parseCommandLine(args) {
   }
 }
 
+/** @param {string | undefined} text */
+function threading(text) {
+  if (text === 'single' || text === 'multi') return text
+  throw new UsageError(`--threads is single or multi, not "${text}"`)
+}
+
 /** @param {string} path */
 function ensureFolder(path) {
   mkdirSync(path, { recursive: true })
@@ -108,6 +117,7 @@ async function run(args, signal) {
     timeoutMs: positiveNumber('timeout', values.timeout) * 1000,
     lifeSeconds: values.life === undefined ? undefined : positiveNumber('life', values.life),
     cpus: values.cpus === undefined ? undefined : positiveNumber('cpus', values.cpus),
+    threads: threading(values.threads),
     memoryMib: values.memory === undefined ? undefined : positiveNumber('memory', values.memory),
     append: values.append ?? '',
     modules: (values.modules ?? '').split(',').filter(Boolean),

@@ -29,7 +29,15 @@ function openPort(path) {
 }
 
 /** @param {import('./machine.mjs').MachineOptions} options */
-function qemuArguments({ folder, consoleFile, append, cpus = 2, memoryMib = 4096, out }) {
+function qemuArguments({
+  folder,
+  consoleFile,
+  append,
+  cpus = 2,
+  threads = 'single',
+  memoryMib = 4096,
+  out,
+}) {
   /** @param {string} stream @param {number} number */
   const port = (stream, number) => [
     ['-chardev', `socket,id=${stream},path=${join(folder, stream)}`],
@@ -39,7 +47,7 @@ function qemuArguments({ folder, consoleFile, append, cpus = 2, memoryMib = 4096
   const share = (tag, path) =>
     `local,mount_tag=${tag},path=${path.replaceAll(',', ',,')},security_model=none,multidevs=remap`
   return [
-    ['-accel', 'tcg,thread=multi'],
+    ['-accel', `tcg,thread=${threads}`],
     ['-cpu', 'max,+svm,-erms,-fsrm'],
     ['-M', 'q35'],
     ['-m', String(memoryMib)],

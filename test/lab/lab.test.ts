@@ -165,6 +165,7 @@ describe('a command in the lab', { timeout: MACHINE_TIMEOUT_MS }, () => {
     { args: [], complaint: 'no command' },
     { args: ['--bogus', '1', 'true'], complaint: "Unknown option '--bogus'" },
     { args: ['--timeout', 'soon', 'true'], complaint: '--timeout takes a positive number' },
+    { args: ['--threads', 'many', 'true'], complaint: '--threads is single or multi' },
     { args: ['--modules', 'no_such', 'true'], complaint: 'no module "no_such"' },
   ])('is not started when the options are wrong: $complaint', async ({ args, complaint }) => {
     const outcome = await lab(...args)
