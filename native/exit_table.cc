@@ -46,12 +46,15 @@ bool access_of(uint8_t* page, Access* access) {
   return false;
 }
 
-// The ticks of a clock that began when the host's monotonic clock did.
-uint64_t clock_ticks(uint64_t hz) {
+uint64_t now_ns() {
   timespec now{};
   ::clock_gettime(CLOCK_MONOTONIC, &now);
-  auto ns = static_cast<unsigned __int128>(now.tv_sec) * 1000000000 + now.tv_nsec;
-  return static_cast<uint64_t>(ns * hz / 1000000000);
+  return uint64_t(now.tv_sec) * 1000000000 + uint64_t(now.tv_nsec);
+}
+
+// The ticks of a clock that began when the host's monotonic clock did.
+uint64_t clock_ticks(uint64_t hz) {
+  return static_cast<uint64_t>(static_cast<unsigned __int128>(now_ns()) * hz / 1000000000);
 }
 
 constexpr uint64_t kAllOnes = ~uint64_t{0};
@@ -62,7 +65,7 @@ bool before(const ExitRange& a, const ExitRange& b) {
 
 }  // namespace
 
-bool WriteRing::push(const Access& access, const uint8_t* data, uint32_t vcpu_id) {
+bool WriteRing::push(const Access& access, const uint8_t* data, uint32_t vcpu_id, bool urgent) {
   std::atomic<uint32_t>& tail = header().tail;
   auto* entries = reinterpret_cast<Entry*>(region_->data() + kHeader);
   uint32_t position = tail.load(std::memory_order_relaxed);
@@ -79,22 +82,32 @@ bool WriteRing::push(const Access& access, const uint8_t* data, uint32_t vcpu_id
       entry.data = 0;
       std::memcpy(&entry.data, data, std::min<size_t>(access.size, sizeof(entry.data)));
       entry.size = access.size;
-      entry.is_port = access.is_port;
+      entry.flags = (access.is_port ? uint32_t{kPort} : 0) | (urgent ? uint32_t{kUrgent} : 0);
+      // ORDER: counted before it can be done with.
+      if (urgent) header().urgent.fetch_add(1, std::memory_order_relaxed);
       // ORDER: the entry, then the look at the bell; who arms it looks at the entries afterwards.
       entry.sequence.store(position + 1, std::memory_order_seq_cst);
-      if (header().armed.load(std::memory_order_seq_cst) != 0) ring_bell();
+      ring_bell(urgent);
       return true;
     }
   }
 }
 
-void WriteRing::ring_bell() {
-  if (header().armed.exchange(0, std::memory_order_seq_cst) == 0) return;
-  bell_->ring();
+void WriteRing::ring_bell(bool urgent) {
+  uint32_t armed = header().armed.load(std::memory_order_seq_cst);
+  if (armed == kByNone || (armed == kByUrgent && !urgent)) return;
+  if (header().armed.exchange(kByNone, std::memory_order_seq_cst) != kByNone) bell_->ring();
+}
+
+bool WriteRing::settled() const {
+  uint32_t done = header().done.load(std::memory_order_acquire);
+  return header().urgent.load(std::memory_order_relaxed) == done;
 }
 
 bool ExitRange::takes(const Access& access, uint64_t at) const {
   if (size != 0 && access.size != size) return false;
+  // ORDER: before the look at the gate, which an urgent write may have changed.
+  if (!access.is_write && !is_current()) return false;
   if (!gate.memory || at == kNowhere) return true;
   const uint8_t* bytes = gate.data() + at;
   uint8_t needed = access.is_write ? kWrites : kReads;
@@ -102,6 +115,21 @@ bool ExitRange::takes(const Access& access, uint64_t at) const {
     if ((__atomic_load_n(bytes + i, __ATOMIC_ACQUIRE) & needed) == 0) return false;
   }
   return true;
+}
+
+// Whether what is read does not wait for an urgent write, nor for time to be looked at.
+bool ExitRange::is_current() const {
+  if (ring && !ring->settled()) return false;
+  if (!until.memory) return true;
+  return now_ns() < __atomic_load_n(reinterpret_cast<uint64_t*>(until.data()), __ATOMIC_ACQUIRE);
+}
+
+bool ExitRange::is_urgent(const Access& access, uint64_t at) const {
+  if (!gate.memory) return false;
+  const uint8_t* bytes = gate.data() + at;
+  return std::any_of(bytes, bytes + access.size, [](const uint8_t& byte) {
+    return (__atomic_load_n(&byte, __ATOMIC_RELAXED) & kUrgent) != 0;
+  });
 }
 
 uint64_t ExitRange::place_of(const Access& access) const {
@@ -232,9 +260,10 @@ ExitAnswerer::Answer ExitAnswerer::answer_write(const ExitRange& range, const Ac
     case ExitRange::Write::kRing:
       break;
   }
+  bool urgent = range.is_urgent(access, at);
   for (; done_ < access.count; done_++) {
     const uint8_t* data = access.data + size_t{done_} * access.size;
-    if (range.ring->push(access, data, vcpu_id_)) continue;
+    if (range.ring->push(access, data, vcpu_id_, urgent)) continue;
     half_done_ = true;
     return Answer::kRingFull;
   }

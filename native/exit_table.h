@@ -23,8 +23,8 @@ struct Access {
 
 // A ring of writes in a region's memory: vCPUs put them in, JavaScript takes them out. Bounded,
 // many writers, one reader; an entry's sequence number says whose turn it is (D. Vyukov's queue).
-// A reader that wants to be told of the next write arms the bell: that write rings it, once.
-// src/core/exits/write-sink.ts knows the same layout.
+// A reader that wants to be told of the next write, or of the next urgent one, arms the bell: that
+// write rings it, once. src/core/exits/write-sink.ts knows the same layout.
 class WriteRing {
  public:
   struct Entry {
@@ -33,23 +33,29 @@ class WriteRing {
     uint64_t address;
     uint64_t data;
     uint32_t size;
-    uint32_t is_port;
+    uint32_t flags;
   };
+  enum Flag : uint32_t { kPort = 1, kUrgent = 2 };
   static constexpr size_t kHeader = 64;
 
   // The capacity is a power of two and header and entries fit in the region.
   WriteRing(Ref<Region> region, uint32_t capacity, Ref<PlainFile> bell)
       : region_(std::move(region)), bell_(std::move(bell)), mask_(capacity - 1) {}
   // Whether there was room.
-  bool push(const Access& access, const uint8_t* data, uint32_t vcpu_id);
+  bool push(const Access& access, const uint8_t* data, uint32_t vcpu_id, bool urgent);
+  // Whether the reader has done with every urgent write.
+  bool settled() const;
 
  private:
+  enum Armed : uint32_t { kByNone, kByAny, kByUrgent };
   struct Header {
     std::atomic<uint32_t> tail;
     std::atomic<uint32_t> armed;
+    std::atomic<uint32_t> urgent;  // urgent writes so far
+    std::atomic<uint32_t> done;    // and how many of them the reader has done with
   };
-  void ring_bell();
-  Header& header() { return *reinterpret_cast<Header*>(region_->data()); }
+  void ring_bell(bool urgent);
+  Header& header() const { return *reinterpret_cast<Header*>(region_->data()); }
   Ref<Region> region_;
   Ref<PlainFile> bell_;
   uint32_t mask_;
@@ -74,7 +80,7 @@ struct Index {
 struct ExitRange {
   enum class Read : uint8_t { kExit, kConstant, kMemory, kIndexed, kClock };
   enum class Write : uint8_t { kExit, kIgnore, kSignal, kRing, kMemory };
-  enum Gate : uint8_t { kReads = 1, kWrites = 2 };
+  enum Gate : uint8_t { kReads = 1, kWrites = 2, kUrgent = 4 };
   uint32_t number = 0;  // what removes it
   bool is_port = false;
   uint64_t start = 0;
@@ -86,16 +92,22 @@ struct ExitRange {
   Place source;           // or from where, for the range's first byte
   Index index;
   Place target;  // where writes go
-  Place gate;  // a byte for each address, or register behind an index: which accesses are answered
+  Place gate;   // a byte for each address, or register behind an index: which accesses are answered
+  Place until;  // nanoseconds of the host's monotonic clock, up to which reads are
   Ref<PlainFile> event;
   std::shared_ptr<WriteRing> ring;
 
-  // Whether the range's size and gate let the access be answered. `at`: see place_of.
+  // Whether the access may be answered now. `at`: see place_of.
   bool takes(const Access& access, uint64_t at) const;
+  // Whether a write is to be seen at once.
+  bool is_urgent(const Access& access, uint64_t at) const;
   // How far behind the range's first byte an access is, the index included; kNowhere when that
   // selects nothing.
   uint64_t place_of(const Access& access) const;
   static constexpr uint64_t kNowhere = ~uint64_t{0};
+
+ private:
+  bool is_current() const;
 };
 
 // Never changed once it is in use: a change makes another one.

@@ -40,6 +40,11 @@ bool holds(const Place& place, uint64_t length) {
          length <= memory->size() - place.offset;
 }
 
+// An aligned one of 64 bits.
+bool is_word(const Place& place) {
+  return place.offset % sizeof(uint64_t) == 0 && holds(place, sizeof(uint64_t));
+}
+
 bool is_valid_read(const ExitRange& range) {
   uint64_t length = range.end - range.start;
   switch (range.read) {
@@ -81,7 +86,7 @@ bool set_write(ExitRange& range, uint32_t capacity) {
 
 // (vm, isPort, start, length, size; read, constantLow, constantHigh, source, sourceOffset,
 // indexOffset, select, mask, match; write, target, targetOffset, capacity, event; gate,
-// gateOffset): the range's number, or an error.
+// gateOffset; until, untilOffset): the range's number, or an error.
 Napi::Value add_exit_range(Info info) {
   Arguments args(info);
   auto* vm = args.object<Vm>();
@@ -99,10 +104,12 @@ Napi::Value add_exit_range(Info info) {
   uint32_t capacity = args.u32();
   range.event = Ref<PlainFile>(args.object_or_null<PlainFile>());
   range.gate = place(args);
+  range.until = place(args);
   if (!args.ok()) return {};
   uint64_t gates = range.end - range.start + range.index.select;
   bool valid = is_valid_read(range) && set_write(range, capacity) &&
-               (!range.gate.memory || holds(range.gate, gates));
+               (!range.gate.memory || holds(range.gate, gates)) &&
+               (!range.until.memory || is_word(range.until));
   if (!valid) return to_value(info.Env(), -EINVAL);
   return to_value(info.Env(), vm->exit_table()->add(std::move(range)));
 }

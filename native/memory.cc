@@ -299,14 +299,20 @@ Result Region::advise(uint64_t offset, uint64_t length, uint32_t advice) {
 }
 
 // In steps: between them the address space can be changed, and the thread notices that nobody has a
-// use for the memory any more.
+// use for the memory any more. What is to be written from the end: who fills it meanwhile begins at
+// its start.
 void Region::run_prefault(uint64_t at, uint64_t end, uint32_t advice) {
   constexpr int kNiceness = 10;
   ::setpriority(PRIO_PROCESS, static_cast<id_t>(::syscall(SYS_gettid)), kNiceness);
+  const bool backwards = advice == kPopulateWrite;
   while (at < end && !has_only(prefaults_.load(std::memory_order_relaxed))) {
-    uint64_t step = std::min(end - at, k2M - at % k2M);
-    if (this->advise(at, step, advice) != 0) break;
-    at += step;
+    uint64_t step = std::min(end - at, backwards ? (end - 1) % k2M + 1 : k2M - at % k2M);
+    if (this->advise(backwards ? end - step : at, step, advice) != 0) break;
+    if (backwards) {
+      end -= step;
+    } else {
+      at += step;
+    }
   }
   prefaults_.fetch_sub(1, std::memory_order_relaxed);
 }

@@ -406,6 +406,7 @@ interface Native extends MemoryNative, UserfaultNative, VirtqueueNative, BlockNa
       ...ExitRangeArguments['read'],
       ...ExitRangeArguments['write'],
       ...ExitRangeArguments['place'],
+      ...ExitRangeArguments['place'],
     ]
   ): number
   removeExitRange(vm: FileHandle, range: number): void
@@ -438,13 +439,26 @@ function load(): Binding {
       : dirname(require.resolve('node-kvm/package.json'))
   // A build other than the installed one: sanitizers and benchmarks name it here.
   const chosen = process.env.NODE_KVM_ADDON
-  const native: Native = chosen
-    ? require(chosen)
-    : (require('node-gyp-build') as (root: string) => Native)(packageRoot)
+  const native: Native = chosen ? require(chosen) : findAddon(require, packageRoot)
   // What native code writes must not turn up in another thread.
   keepInThread(native.scratch)
   keepInThread(native.chosen.buffer)
   return Object.assign(Object.create(null), native, { view: new StructView(native.scratch) })
+}
+
+/** Where the binary is after a build here, and in the package. */
+const USUAL_PLACES = ['build/Release/node_kvm.node', 'prebuilds/linux-x64/node-kvm.node']
+
+function findAddon(require: NodeJS.Require, packageRoot: string): Native {
+  // The search that knows all places takes longer to load than the binary, and the command's start is waited for.
+  for (const place of typeof COMMAND_ROOT === 'string' ? USUAL_PLACES : []) {
+    try {
+      return require(`${packageRoot}/${place}`)
+    } catch {
+      // Not there, or for another C library.
+    }
+  }
+  return (require('node-gyp-build') as (root: string) => Native)(packageRoot)
 }
 
 /**

@@ -96,6 +96,7 @@ const config = shape<MachineConfig>(
         serial: place,
         debugConsole: place,
         pmTimer: place,
+        acpiPm: place,
         pciConfig: place,
         rtc: place,
         postCode: place,

@@ -8,6 +8,7 @@ import type { BusDevice } from './bus-device.js'
 import { outOfRange } from './errors.js'
 import { type InterruptLine, unconnectedLine } from './interrupt-line.js'
 import { PmTimer } from './pm-timer.js'
+import { READS, type RegisterShadow, URGENT, WRITES } from './register-shadow.js'
 import { nodeTimers, type TimerSource } from './timer-source.js'
 
 /** Options of {@link AcpiPm}. */
@@ -20,6 +21,8 @@ export interface AcpiPmOptions {
   readonly timer?: PmTimer
   /** For the timer's interrupt, which hardly any guest asks for. */
   readonly timers?: TimerSource
+  /** Kept up to date with the {@link ACPI_PM_PORTS} ports of the block, once one of its registers was asked for. */
+  readonly shadow?: RegisterShadow
 }
 
 /** General-purpose events that {@link AcpiPm.raiseEvent} can raise. */
@@ -45,6 +48,7 @@ const PM1_ENABLE = PM1_STATUS + ACPI_PM_LENGTH.pm1Event / 2
 const PM1_CONTROL = ACPI_PM_BLOCK.pm1Control
 const GPE0_STATUS = ACPI_PM_BLOCK.gpe0
 const GPE0_ENABLE = GPE0_STATUS + ACPI_PM_LENGTH.gpe0 / 2
+const REGISTERS = [PM1_STATUS, PM1_ENABLE, PM1_CONTROL, GPE0_STATUS, GPE0_ENABLE]
 
 const withByte = (word: number, shift: number, value: number): number =>
   (word & ~(0xff << shift)) | (value << shift)
@@ -62,6 +66,7 @@ export class AcpiPm implements BusDevice {
   readonly #sci: InterruptLine
   readonly #onPowerOff: (() => void) | undefined
   readonly #timers: TimerSource
+  readonly #shadow: RegisterShadow | undefined
   #status = 0
   #enable = 0
   #control = 0
@@ -76,6 +81,7 @@ export class AcpiPm implements BusDevice {
     this.#onPowerOff = options.onPowerOff
     this.timer = options.timer ?? new PmTimer()
     this.#timers = options.timers ?? nodeTimers
+    this.#shadow = options.shadow
     this.#seenCarries = this.timer.carries
   }
 
@@ -127,6 +133,7 @@ export class AcpiPm implements BusDevice {
 
   read(offset: number): number {
     this.#pollTimer()
+    this.#publish()
     return (this.#register(offset & ~1) >>> ((offset & 1) * 8)) & 0xff
   }
 
@@ -142,7 +149,7 @@ export class AcpiPm implements BusDevice {
         break
       case PM1_CONTROL:
         this.#writeControl(shift, value)
-        return
+        break
       case GPE0_STATUS:
         this.#gpeStatus &= ~(value << shift)
         break
@@ -186,12 +193,28 @@ export class AcpiPm implements BusDevice {
     this.#update()
   }
 
+  // An interrupt that a write ends has to be gone when the write returns, so only where there is none may one be late.
+  #publish(): void {
+    if (this.#shadow === undefined) return
+    const { registers, gate, until } = this.#shadow
+    const writes = this.#level ? 0 : WRITES | URGENT
+    for (const register of REGISTERS) {
+      const value = this.#register(register)
+      registers[register] = value
+      registers[register + 1] = value >>> 8
+      gate.fill(READS | (register === PM1_CONTROL ? 0 : writes), register, register + 2)
+    }
+    if (until !== undefined) until[0] = this.timer.carryNs(this.#seenCarries + 1n)
+  }
+
+  // ORDER: the shadow before the line: another processor takes the interrupt at once.
   #update(): void {
     this.#scheduleTimer()
     const level = (this.#status & this.#enable) !== 0 || (this.#gpeStatus & this.#gpeEnable) !== 0
-    if (level === this.#level) return
+    const changes = level !== this.#level
     this.#level = level
-    this.#sci.set(level)
+    this.#publish()
+    if (changes) this.#sci.set(level)
   }
 
   /** A timer runs only while the guest waits for the next carry. */

@@ -19,6 +19,9 @@ export const ACPI_PM_BLOCK = {
 /** Ports that each register block takes. */
 export const ACPI_PM_LENGTH = { pm1Event: 4, pm1Control: 2, timer: 4, gpe0: 4 } as const
 
+/** Ports from the power-management base to the end of the last block. */
+export const ACPI_PM_PORTS = ACPI_PM_BLOCK.gpe0 + ACPI_PM_LENGTH.gpe0
+
 /** ISA interrupt of the system control interrupt (SCI); level-triggered, active high. */
 export const ACPI_SCI_IRQ = 9
 

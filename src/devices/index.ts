@@ -7,6 +7,7 @@ export {
   ACPI_PM_BASE,
   ACPI_PM_BLOCK,
   ACPI_PM_LENGTH,
+  ACPI_PM_PORTS,
   ACPI_S5_SLEEP_TYPE,
   ACPI_SCI_IRQ,
   RESET_CONTROL_HARD,
@@ -123,14 +124,16 @@ export { PM_TIMER_HZ, PmTimer, type PmTimerOptions } from './pm-timer.js'
 export { PortBus } from './port-bus.js'
 export { POST_CODE_PORT, PostCodePort } from './post-code-port.js'
 export { type PanicEvent, PVPANIC_PORT, Pvpanic } from './pvpanic.js'
-export { READS, type RegisterShadow, WRITES } from './register-shadow.js'
+export { READS, type RegisterShadow, URGENT, WRITES } from './register-shadow.js'
 export { ResetControl } from './reset-control.js'
 export {
   type CmosMemorySize,
   RTC_IRQ,
   RTC_PORT,
+  RTC_REGISTERS,
   RtcCmos,
   type RtcCmosOptions,
+  type RtcShadow,
 } from './rtc-cmos.js'
 export {
   type ModemInputs,

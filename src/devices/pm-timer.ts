@@ -55,6 +55,11 @@ export class PmTimer implements BusDevice {
     return Number((ticks * NS_PER_SECOND) / HZ / NS_PER_MS) + 1
   }
 
+  /** What the clock says when {@link carries} becomes `number`. */
+  carryNs(number: bigint): bigint {
+    return this.#startNs + (number * this.#halfPeriod * NS_PER_SECOND + HZ - 1n) / HZ
+  }
+
   read(offset: number): number {
     return this.count >>> (8 * offset)
   }

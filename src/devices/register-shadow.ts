@@ -7,11 +7,20 @@ export const READS = 1
 /** Bit of a gate: a write may be handed to the device later, in its turn. */
 export const WRITES = 2
 
+/** Bit of a gate: and that soon, with no register read before. */
+export const URGENT = 4
+
 /**
  * A device's registers as it keeps them up to date, in memory that may be shared with others, and for
- * each of them whether it can be read ({@link READS}) or written ({@link WRITES}) without the device.
+ * each of them whether it can be read ({@link READS}) or written ({@link WRITES}, {@link URGENT}) without
+ * the device.
  */
 export interface RegisterShadow {
   readonly registers: Uint8Array
   readonly gate: Uint8Array
+  /**
+   * One number: up to when reads give what the shadow holds, in nanoseconds of `process.hrtime`. For devices
+   * whose registers change with time.
+   */
+  readonly until?: BigUint64Array
 }

@@ -5,6 +5,7 @@
 import type { BusDevice } from './bus-device.js'
 import { outOfRange } from './errors.js'
 import { type InterruptLine, unconnectedLine } from './interrupt-line.js'
+import { READS, type RegisterShadow } from './register-shadow.js'
 import { decodeRtcTime, encodeRtcTime, nextRtcAlarm, RTC_TIME } from './rtc-calendar.js'
 import { nodeTimers, type TimerSource } from './timer-source.js'
 
@@ -21,9 +22,17 @@ export interface RtcCmosOptions {
   readonly irq?: InterruptLine
   /** Node's timers, not keeping the process alive, when absent. */
   readonly timers?: TimerSource
-  /** One byte, where the index register is kept; others may write to it in the guest's stead. */
-  readonly index?: Uint8Array
+  /** Others may write the index and read registers in the guest's stead. */
+  readonly shadow?: RtcShadow
 }
+
+/** Where the clock keeps its index, one byte, and its registers, {@link RTC_REGISTERS}. */
+export interface RtcShadow extends Required<RegisterShadow> {
+  readonly index: Uint8Array
+}
+
+/** Registers and bytes of RAM behind the index. */
+export const RTC_REGISTERS = 128
 
 /** How much RAM a guest has, in bytes, on either side of the 32-bit hole. */
 export interface CmosMemorySize {
@@ -31,7 +40,6 @@ export interface CmosMemorySize {
   readonly above4g: number
 }
 
-const SIZE = 128
 const INDEX = 0x7f
 const NMI_DISABLED = 0x80
 const REGISTER_A = 0x0a
@@ -58,6 +66,10 @@ const D_VALID = 0x80
 
 // The chip announces an update 244 us ahead and takes 1984 us for it (MC146818A, table 6).
 const UPDATE_MS = 2.228
+// A clock of milliseconds may be so much behind.
+const CLOCK_STEP_MS = 1
+const NS_PER_MS = 1e6
+const MAX_NS = 2n ** 64n - 1n
 
 const TIME_REGISTERS = new Set<number>(Object.values(RTC_TIME))
 
@@ -84,8 +96,9 @@ export class RtcCmos implements BusDevice {
   readonly #clock: () => number
   readonly #irq: InterruptLine
   readonly #timers: TimerSource
-  readonly #ram = new Uint8Array(SIZE)
+  readonly #ram: Uint8Array
   readonly #index: Uint8Array
+  readonly #until: BigUint64Array | undefined
   #offsetMs = 0
   #flags = 0
   // Up to when events have been turned into flags: guest seconds, and periods of the rate.
@@ -97,8 +110,12 @@ export class RtcCmos implements BusDevice {
   constructor(options: RtcCmosOptions = {}) {
     this.#clock = options.clock ?? Date.now
     this.#irq = options.irq ?? unconnectedLine
-    this.#index = options.index ?? new Uint8Array(1)
     this.#timers = options.timers ?? nodeTimers
+    const { shadow } = options
+    this.#index = shadow?.index ?? new Uint8Array(1)
+    this.#ram = shadow?.registers ?? new Uint8Array(RTC_REGISTERS)
+    this.#until = shadow?.until
+    shadow?.gate.fill(READS, 0, RTC_REGISTERS).fill(0, REGISTER_C, REGISTER_C + 1)
     this.#ram[REGISTER_A] = A_DEFAULT
     this.#ram[REGISTER_B] = B_24_HOURS
     this.#ram[REGISTER_D] = D_VALID
@@ -117,7 +134,7 @@ export class RtcCmos implements BusDevice {
 
   /** Sets a byte of CMOS RAM as firmware would. Offsets 0x0e to 0x7f but the century. */
   setByte(offset: number, value: number): void {
-    if (!(offset > REGISTER_D && offset < SIZE) || offset === RTC_TIME.century) {
+    if (!(offset > REGISTER_D && offset < RTC_REGISTERS) || offset === RTC_TIME.century) {
       throw outOfRange(`CMOS byte ${offset} is not RAM`)
     }
     this.#ram[offset] = value
@@ -148,6 +165,7 @@ export class RtcCmos implements BusDevice {
 
   /** The RESET pin: interrupts off, flags cleared; time and RAM stay (a battery feeds them). */
   reset(): void {
+    this.#withdraw()
     this.#ram[REGISTER_B]! &= ~(B_INTERRUPTS | B_SQUARE_WAVE)
     this.#flags = 0
     this.#index[0] = 0
@@ -157,10 +175,14 @@ export class RtcCmos implements BusDevice {
 
   read(offset: number): number {
     // The index port is write-only.
-    return offset === 0 ? 0xff : this.#readRegister(this.#index[0]! & INDEX)
+    if (offset === 0) return 0xff
+    const value = this.#readRegister(this.#index[0]! & INDEX)
+    this.#publish()
+    return value
   }
 
   write(offset: number, _size: number, value: number): void {
+    this.#withdraw()
     if (offset === 0) this.#index[0] = value
     else this.#writeRegister(this.#index[0]! & INDEX, value)
   }
@@ -182,6 +204,23 @@ export class RtcCmos implements BusDevice {
     else if (TIME_REGISTERS.has(register)) this.#writeTime(register, value)
     else this.#ram[register] = value
     this.#update()
+  }
+
+  // The registers hold what is read until the next update is announced.
+  #publish(): void {
+    if (this.#until === undefined) return
+    if (this.#isSetting) {
+      this.#until[0] = MAX_NS
+      return
+    }
+    const left = this.#untilNextSecondMs() - UPDATE_MS - CLOCK_STEP_MS
+    if (left <= 0) return
+    encodeRtcTime(this.timeMs, this.#ram)
+    this.#until[0] = process.hrtime.bigint() + BigInt(Math.floor(left * NS_PER_MS))
+  }
+
+  #withdraw(): void {
+    if (this.#until !== undefined) this.#until[0] = 0n
   }
 
   get #isSetting(): boolean {

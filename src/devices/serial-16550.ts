@@ -9,7 +9,7 @@ import { ByteInput } from './byte-input.js'
 import { ByteOutput } from './byte-output.js'
 import { type InterruptLine, unconnectedLine } from './interrupt-line.js'
 import { ReceiveFifo } from './receive-fifo.js'
-import { READS, type RegisterShadow, WRITES } from './register-shadow.js'
+import { READS, type RegisterShadow, URGENT, WRITES } from './register-shadow.js'
 
 /** First port and ISA interrupt of a PC's four serial ports. Each has eight ports. */
 export const SERIAL_PORTS = {
@@ -37,7 +37,7 @@ export interface Serial16550Options {
    * FIFO when it opens the port; with this, input written before boot survives that.
    */
   readonly holdInput?: boolean
-  /** Kept up to date with the eight registers. Writes that it lets through are transmitted bytes. */
+  /** Kept up to date with the eight registers. It lets every write through. */
   readonly shadow?: RegisterShadow
 }
 
@@ -126,6 +126,10 @@ export class Serial16550 implements BusDevice {
   // The THR-empty source is an event, not a state: reading IIR retires it while THR stays empty.
   #thrEmptyPending = false
   #level = false
+  #isCorked = false
+  /** While corked: what the line is to be, and whether it was low meanwhile. */
+  #wanted = false
+  #fell = false
 
   constructor(options: Serial16550Options = {}) {
     this.name = options.name ?? 'com1'
@@ -406,12 +410,14 @@ export class Serial16550 implements BusDevice {
     this.#drive(this.#interruptId() !== IIR_NONE)
   }
 
-  // A read passes the shadow's gate where it changes nothing, a write where it only sends a byte.
+  // A read passes the shadow's gate where it changes nothing. Every write does: none gives a driver an answer, and what
+  // it reads next waits for it, unless a byte was only sent.
   #publish(): void {
     if (this.#shadow === undefined) return
     const { registers, gate } = this.#shadow
     const hasDivisor = this.#dlab
-    const isSilent = (this.#ier & IER_THR_EMPTY) === 0 && !this.#loopback
+    const onlySends = (this.#ier & IER_THR_EMPTY) === 0 && !this.#loopback && !hasDivisor
+    const writes = WRITES | URGENT
     registers[1] = this.#ier
     registers[2] = this.#interruptIdRegister
     registers[3] = this.#lcr
@@ -419,14 +425,14 @@ export class Serial16550 implements BusDevice {
     registers[5] = this.#lineStatus
     registers[6] = this.#msr
     registers[7] = this.#scratch
-    gate[0] = isSilent && !hasDivisor ? WRITES : 0
-    gate[1] = hasDivisor ? 0 : READS
-    gate[2] = this.#interruptId() === IIR_THR_EMPTY ? 0 : READS
-    gate[3] = READS
-    gate[4] = READS
-    gate[5] = this.#overrun || this.#fifo.hasErrors ? 0 : READS
-    gate[6] = (this.#msr & MSR_DELTAS) === 0 ? READS : 0
-    gate[7] = READS
+    gate[0] = onlySends ? WRITES : writes
+    gate[1] = writes | (hasDivisor ? 0 : READS)
+    gate[2] = writes | (this.#interruptId() === IIR_THR_EMPTY ? 0 : READS)
+    gate[3] = writes | READS
+    gate[4] = writes | READS
+    gate[5] = writes | (this.#overrun || this.#fifo.hasErrors ? 0 : READS)
+    gate[6] = writes | ((this.#msr & MSR_DELTAS) === 0 ? READS : 0)
+    gate[7] = writes | READS
   }
 
   // A source was retired and came back within one access: the controller must see an edge.
@@ -435,7 +441,31 @@ export class Serial16550 implements BusDevice {
     this.#updateInterrupt()
   }
 
+  /**
+   * Holds the interrupt line still until {@link Serial16550.uncork}, for writes that come together: as with a FIFO that
+   * is sent in one go there is an edge for all, not for each.
+   */
+  cork(): void {
+    if (this.#isCorked) return
+    this.#isCorked = true
+    this.#wanted = this.#level
+    this.#fell = false
+  }
+
+  /** Brings the interrupt line up to date. */
+  uncork(): void {
+    if (!this.#isCorked) return
+    this.#isCorked = false
+    if (this.#fell) this.#drive(false)
+    this.#drive(this.#wanted)
+  }
+
   #drive(level: boolean): void {
+    if (this.#isCorked) {
+      this.#wanted = level
+      this.#fell ||= !level
+      return
+    }
     if (level === this.#level) return
     this.#level = level
     this.#irq.set(level)

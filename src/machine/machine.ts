@@ -8,7 +8,6 @@ import type { Exit } from '../core/exits/exits.js'
 import { Kvm } from '../core/kvm.js'
 import type { MemoryOptions } from '../core/memory/memory-options.js'
 import { GuestMemory } from '../core/memory.js'
-import type { VmState } from '../core/state/state-vm.js'
 import { instance, integer, object, oneOf } from '../core/validate.js'
 import type { Vcpu } from '../core/vcpu.js'
 import type { Vm } from '../core/vm.js'
@@ -24,19 +23,13 @@ import {
   type VirtioDevice,
   VirtqueueError,
 } from '../devices/index.js'
-import {
-  KVM_CAP_SET_IDENTITY_MAP_ADDR,
-  KVM_CAP_SET_TSS_ADDR,
-  KVM_MEM_READONLY,
-  KVM_PIT_SPEAKER_DUMMY,
-  KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK,
-  KVM_X2APIC_API_USE_32BIT_IDS,
-} from '../uapi/index.js'
+import { KVM_MEM_READONLY } from '../uapi/index.js'
 import { type BoardDescription, machineAcpiFiles, placeMachineAcpi } from './acpi.js'
 import { type Loader, type MachineBoot, readBoot } from './boot.js'
 import { type CrashReason, failed, fatalExit, MachineCrash, panicked, reportVcpu } from './crash.js'
 import { type CpuOptions, type CpuSettings, cpuSettings, guestCpuids } from './guest-cpuid.js'
 import type { OnImageProgress } from './image.js'
+import { createMachineVm, powerOnState } from './machine-vm.js'
 import { memorySize } from './memory-size.js'
 import type { DevicePlaces } from './native-devices.js'
 import { interruptLine, Platform } from './platform.js'
@@ -104,14 +97,6 @@ export interface MachineEvents {
   closed: []
 }
 
-/** More need ids that only x2APIC has, and interrupt messages that reach them. */
-const XAPIC_CPUS = 255
-const X2APIC_API = KVM_X2APIC_API_USE_32BIT_IDS + KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK
-
-// Four pages for kvm_intel, below the 16 MiB that firmware may take.
-const IDENTITY_MAP_GPA = 0xfeff_c000
-const TSS_GPA = 0xfeff_d000
-
 /**
  * A PC-like machine: vCPUs on threads of their own, interrupt controllers and timer in the kernel, a
  * serial port, clock, keyboard controller, a PCI bus, ACPI. It boots Linux, multiboot kernels, raw code
@@ -137,8 +122,6 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
   #protocol: BootProtocol = 'flat'
   /** What the tables tell of the machine. */
   #board: BoardDescription
-  /** What {@link reset} goes back to. */
-  #initial: VmState | undefined
   #resetPending = false
   #closing: Promise<void> | undefined
   #onFinish!: () => void
@@ -156,21 +139,11 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
     this.#restarts = options.onReset === 'restart'
     this.memory = memory
     this.#kvm = kvm
-    this.vm = kvm.createVm()
-    const { vm } = this
-    if (cpus.ids.at(-1)! >= XAPIC_CPUS) vm.enableCap('KVM_CAP_X2APIC_API', { flags: X2APIC_API })
-    if (vm.checkExtension(KVM_CAP_SET_IDENTITY_MAP_ADDR)) vm.setIdentityMapAddr(IDENTITY_MAP_GPA)
-    if (vm.checkExtension(KVM_CAP_SET_TSS_ADDR)) vm.setTssAddr(TSS_GPA)
-    // Memory first: a slot added after the interrupt controllers waits for a grace period.
-    vm.mapMemory(memory)
-    vm.createIrqchip()
-    vm.createPit2(KVM_PIT_SPEAKER_DUMMY)
     const tables = guestCpuids(kvm, cpus)
-    this.vcpus = cpus.ids.map((vcpuId, index) => {
-      const vcpu = vm.createVcpu(vcpuId)
-      vcpu.setCpuid2(tables[index]!)
-      return vcpu
-    })
+    const descriptions = cpus.ids.map((id, index) => ({ id, cpuid: tables[index]! }))
+    const { vm, vcpus } = createMachineVm(kvm, descriptions, memory)
+    this.vm = vm
+    this.vcpus = vcpus
     timeline.mark('VM made')
     this.#platform = new Platform(vm, {
       memory,
@@ -185,10 +158,13 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
       },
       places: options.devicePlaces,
       onByte: (byte) => timeline.onByte(byte),
+      onPort: (port) => timeline.onPort(port),
     })
     this.#devices = new VirtioDevices(vm, memory, this.#platform, options.devices, (...failure) =>
       this.#onDeviceFailure(...failure),
     )
+    // Not before: whatever changes the address space waits for a thread that brings memory in.
+    options.loader.prefault(memory)
     this.#board = { cpus: cpus.ids, virtioMmio: this.#devices.mmioPlaces }
     this.#boot = () => options.loader.load(memory, placeMachineAcpi(memory, this.#board))
   }
@@ -216,7 +192,6 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
       timeline.mark('images read')
       kvm = Kvm.open()
       ram = GuestMemory.create(layout, options.memoryOptions)
-      loader.prefault(ram)
       const behaviour = { holdSerialInput, onReset }
       const settings = { ...behaviour, loader, cpus, devices, devicePlaces, timeline }
       machine = new Machine(kvm, ram, settings)
@@ -327,7 +302,6 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
     if (signal?.aborted) throw new AbortError(signal)
     this.#setUpPci()
     this.pci.seal()
-    this.#initial = this.vm.saveState(this.vcpus)
     this.#state = 'running'
     this.#running = this.#runToEnd(signal)
     return this.#running
@@ -447,7 +421,7 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
     if (this.#end !== undefined) return false
     this.#devices.resume()
     if (this.#protocol !== 'firmware') this.pci.assignBars()
-    this.vm.restoreState(this.vcpus, this.#initial!)
+    this.vm.restoreState(this.vcpus, powerOnState(this.#kvm, this.vcpus))
     this.#start(this.#boot())
     this.#state = 'running'
     this.emit('reset')
@@ -456,7 +430,8 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
 
   /**
    * Resets the machine: vCPUs and devices are as after power-on, and the images are loaded anew. The
-   * rest of RAM keeps its content, as it does on a PC. A paused machine runs again.
+   * rest of RAM keeps its content, as it does on a PC. A paused machine runs again. vCPUs keep their CPUID; what else
+   * was set in them from outside before they ran is gone.
    *
    * @throws KvmError `ERR_KVM_BUSY` when the machine does not run.
    */

@@ -58,6 +58,8 @@ export interface PlatformOptions {
   readonly places: DevicePlaces
   /** Sees what the guest prints. */
   readonly onByte: (byte: number) => void
+  /** Is told of the ports of writes that came without an exit. */
+  readonly onPort: (port: number) => void
 }
 
 /** The devices that every machine has, and the PCI bus for more. */
@@ -83,7 +85,7 @@ export class Platform {
       irq: interruptLine(vm, SERIAL_PORTS.com1.irq),
       holdInput: options.holdSerialInput,
     })
-    this.#rtc = new RtcCmos({ irq: interruptLine(vm, RTC_IRQ), index: this.#native.rtcIndex })
+    this.#rtc = new RtcCmos({ irq: interruptLine(vm, RTC_IRQ), shadow: this.#native.rtcShadow })
     this.#rtc.setMemorySize(sizesAround4G(options.memory.ranges))
     this.ports.add(SERIAL_PORTS.com1.port, 8, this.serial)
     this.ports.add(RTC_PORT, 2, this.#rtc)
@@ -99,6 +101,7 @@ export class Platform {
       onPowerOff,
       // As native code counts.
       timer: new PmTimer({ startNs: 0n }),
+      shadow: this.#native.pmShadow,
     })
     this.power.attach(this.ports)
     this.messages = new MessageInterrupts(vm)
@@ -113,7 +116,7 @@ export class Platform {
       resetControl: new ResetControl(onReset),
       shadow: this.#native.pciShadow,
     })
-    this.#native.start(this.serial, this.debug)
+    this.#native.start(this, options.onPort)
     new I8042({ irq: interruptLine(vm, 1), onReset, a20 }).attach(this.ports)
   }
 
@@ -124,7 +127,7 @@ export class Platform {
     this.mmio.reset()
   }
 
-  /** Hands over what the guest has printed. */
+  /** Hands over what the guest has written. */
   drain(): void {
     this.#native.drain()
   }

@@ -290,6 +290,109 @@ describe('a gate', () => {
   })
 })
 
+describe('urgent writes', () => {
+  const URGENT = 7
+
+  test('arrive at once, again and again, though the event loop has nothing else to do', async () => {
+    // out 0x10, al; then as long as al is not what it wrote: in al, 0x11
+    using guest = createGuest([
+      ...[0x30, 0xdb, 0xfe, 0xc3, 0x88, 0xd8, 0xe6, 0x10], // xor bl, bl; next: inc bl; mov al, bl; out 0x10, al
+      ...[0xe4, 0x12, 0x38, 0xd8, 0x75, 0xfa, 0xeb, 0xf2], // wait: in al, 0x12; cmp al, bl; jne wait; jmp next
+    ])
+    using memory = GuestMemory.create(0x1000)
+    memory.writeU8(0x10, URGENT)
+    let count = 0
+    const enough = new Promise<void>((resolve) => {
+      const sink = new WriteSink(({ value }) => {
+        // The guest goes on when it sees what it wrote.
+        memory.writeU8(0x20, value)
+        if (++count === 200) resolve()
+      })
+      guest.vm.answerPio(0x10, 1, { write: sink, gate: { memory, address: 0x10 } })
+      guest.vm.answerPio(0x12, 1, { read: { memory, address: 0x20 } })
+    })
+    guest.vcpu.start(() => {})
+    await enough
+    await guest.vcpu.stop()
+    const { count: accesses, answered } = guest.vcpu.statistics.types[0]!
+    expect(answered).toBe(accesses)
+  })
+
+  test('are seen by every read that follows, and by no other', async () => {
+    // again: out 0x10, al; in al, 0x11; cmp al, bl; jne bad; inc bl; jmp again, with al = bl
+    using guest = createGuest([
+      ...[0x30, 0xdb, 0x88, 0xd8, 0xe6, 0x10, 0xe4, 0x11], // xor bl, bl; next: mov al, bl; out; in
+      ...[0x38, 0xd8, 0x75, 0x04, 0xfe, 0xc3, 0xeb, 0xf2], // cmp al, bl; jne bad; inc bl; jmp next
+      ...[0xe6, 0x20], // bad: out 0x20, al
+    ])
+    using memory = GuestMemory.create(0x1000)
+    memory.writeU8(0x10, URGENT)
+    memory.writeU8(0x11, URGENT)
+    const sink = new WriteSink(({ value }) => memory.writeU8(0x21, value))
+    guest.vm.answerPio(0x10, 2, {
+      read: { memory, address: 0x20 },
+      write: sink,
+      gate: { memory, address: 0x10 },
+    })
+    let reads = 0
+    const failures: unknown[] = []
+    guest.vcpu.start((exit) => {
+      if (exit.type === 'io' && exit.port === 0x11) {
+        exit.data[0] = memory.readU8(0x21)
+        if (++reads >= 500) guest.vcpu.requestStop()
+      } else {
+        failures.push(exit)
+        guest.vcpu.requestStop()
+      }
+    })
+    await guest.vcpu.join()
+    expect(failures).toEqual([])
+    expect(reads).toBeGreaterThanOrEqual(500)
+  })
+
+  test('that are not handed over hold up reads, in run() as well', () => {
+    using guest = createGuest([0xe6, 0x10, 0xe4, 0x11, 0xeb, 0xfa]) // out 0x10, al; in al, 0x11; jmp
+    using memory = GuestMemory.create(0x1000)
+    const gate = { memory, address: 0x10 }
+    let count = 0
+    const sink = new WriteSink(() => count++)
+    guest.vm.answerPio(0x10, 2, { read: 0, write: sink, gate })
+    memory.writeU8(0x10, URGENT)
+    memory.writeU8(0x11, URGENT)
+    expect(guest.vcpu.run()).toMatchObject({ type: 'io', port: 0x11, direction: 'in' })
+    sink.drain()
+    expect(count).toBe(1)
+    memory.writeU8(0x10, URGENT & ~4)
+    expect(guest.vcpu.run({ timeoutMs: 20 }).type).toBe('intr')
+  })
+})
+
+test('onDrained is called once for what was there', () => {
+  using guest = createGuest(write(10))
+  const calls: (number | 'end')[] = []
+  const sink = new WriteSink(({ value }) => calls.push(value), {
+    onDrained: () => calls.push('end'),
+  })
+  guest.vm.answerPio(0x10, 1, { write: sink })
+  expect(guest.vcpu.run().type).toBe('hlt')
+  expect(sink.drain()).toBe(10)
+  expect(sink.drain()).toBe(0)
+  expect(calls).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 'end'])
+})
+
+test('reads are answered until the time that memory names', () => {
+  using guest = createGuest([0xe4, 0x10, 0xeb, 0xfc]) // in al, 0x10; jmp
+  using memory = GuestMemory.create(0x1000)
+  guest.vm.answerPio(0x10, 1, { read: 0x42, until: { memory, address: 8 } })
+  expect(guest.vcpu.run()).toMatchObject({ type: 'io', direction: 'in' })
+  const until = process.hrtime.bigint() + 30_000_000n
+  memory.writeU64(8, until)
+  expect(guest.vcpu.run({ timeoutMs: 5000 })).toMatchObject({ type: 'io', direction: 'in' })
+  expect(process.hrtime.bigint()).toBeGreaterThanOrEqual(until)
+  memory.writeU64(8, 2n ** 64n - 1n)
+  expect(guest.vcpu.run({ timeoutMs: 20 }).type).toBe('intr')
+})
+
 describe('registers behind an index', () => {
   const SELECT = 0xff00
 
@@ -409,6 +512,9 @@ describe('the table', () => {
     const near = { memory, address: 0xffc }
     const refused: [object, string][] = [
       [{ read: { hz: 0 } }, 'ERR_OUT_OF_RANGE'],
+      [{ read: 0, until: { memory, address: 4 } }, 'ERR_OUT_OF_RANGE'],
+      [{ read: 0, until: { memory, address: 0xffff_fff8 } }, 'ERR_KVM_GUEST_FAULT'],
+      [{ read: 0, until: {} }, 'ERR_INVALID_ARG_TYPE'],
       [{ read: null }, 'ERR_INVALID_ARG_TYPE'],
       [{ read: 1, size: 3 }, 'ERR_OUT_OF_RANGE'],
       [{ read: 1, gate: near }, 'ERR_KVM_GUEST_FAULT'],

@@ -3,15 +3,22 @@
 import fc from 'fast-check'
 import { expect, it } from 'vitest'
 import {
+  ACPI_PM_BLOCK,
+  ACPI_PM_PORTS,
+  AcpiPm,
   MmioBus,
   MsiCapability,
   MsixCapability,
   PCI_SHADOW_SIZE,
   PciFunction,
   PciHost,
+  PmTimer,
   PortBus,
   READS,
+  RTC_REGISTERS,
+  RtcCmos,
   Serial16550,
+  URGENT,
   WRITES,
 } from '../../src/devices/index.js'
 
@@ -81,13 +88,14 @@ it('serial port: a register that passes the gate reads as the shadow and stays a
   )
 })
 
-it('serial port: a write that passes the gate sends a byte and moves no line', () => {
+it('serial port: every write passes the gate, and one that is not urgent sends a byte and moves no line', () => {
   fc.assert(
     fc.property(fc.array(serialStep, { maxLength: 40 }), byte, (steps, value) => {
       const { serial, shadow, levels, sent } = makeSerial()
       for (const step of steps) perform(serial, step as Step)
-      expect(shadow.gate.slice(1).every((bits) => (bits & WRITES) === 0)).toBe(true)
-      if ((shadow.gate[0]! & WRITES) === 0) return
+      expect(shadow.gate.every((bits) => (bits & WRITES) !== 0)).toBe(true)
+      expect(shadow.gate.slice(1).every((bits) => (bits & URGENT) !== 0)).toBe(true)
+      if ((shadow.gate[0]! & URGENT) !== 0) return
       const before = [...shadow.registers, ...shadow.gate]
       const changes = levels.length
       serial.write(0, 1, value)
@@ -101,7 +109,132 @@ it('serial port: a write that passes the gate sends a byte and moves no line', (
 
 it('serial port: at the start bytes may be sent and every status read', () => {
   const { gate } = makeSerial().shadow
-  expect([...gate]).toEqual([WRITES, READS, READS, READS, READS, READS, READS, READS])
+  const both = READS | WRITES | URGENT
+  expect([...gate]).toEqual([WRITES, both, both, both, both, both, both, both])
+})
+
+it('serial port: writes that come together end as they do one by one, with an edge for all', () => {
+  const together = fc.array(fc.record({ write: fc.nat(7), value: byte }), { maxLength: 20 })
+  fc.assert(
+    fc.property(fc.array(serialStep, { maxLength: 20 }), together, (before, writes) => {
+      const [one, other] = [makeSerial(), makeSerial()]
+      for (const { serial } of [one, other])
+        for (const step of before) perform(serial, step as Step)
+      const seen = [one, other].map(({ levels }) => levels.length)
+      for (const step of writes) perform(one.serial, step)
+      other.serial.cork()
+      for (const step of writes) perform(other.serial, step)
+      expect(other.levels.length).toBe(seen[1])
+      other.serial.uncork()
+      expect(other.sent).toEqual(one.sent)
+      expect(other.shadow).toEqual(one.shadow)
+      expect(other.levels.at(-1) ?? false).toBe(one.levels.at(-1) ?? false)
+      const [edges, corked] = [one.levels.slice(seen[0]), other.levels.slice(seen[1])]
+      expect(corked.length).toBeLessThanOrEqual(Math.min(edges.length, 2))
+      // Where the line has risen and is up, it rises.
+      if (edges.includes(true) && edges.at(-1)) expect(corked.at(-1)).toBe(true)
+    }),
+    { numRuns: 2000 },
+  )
+})
+
+it('clock: a register that passes the gate in time reads as the shadow', () => {
+  const step = fc.oneof(
+    fc.record({ write: fc.nat(127), value: byte }),
+    fc.record({ read: fc.nat(127) }),
+    fc.record({ sleep: fc.nat(2500) }),
+    fc.constant({ reset: true }),
+  )
+  fc.assert(
+    fc.property(fc.array(step, { maxLength: 30 }), (steps) => {
+      const shadow = {
+        index: new Uint8Array(1),
+        registers: new Uint8Array(RTC_REGISTERS),
+        gate: new Uint8Array(RTC_REGISTERS),
+        until: new BigUint64Array(1),
+      }
+      let now = Date.UTC(2024, 1, 29, 23, 59, 58)
+      // Time passes between reads only as this says, and the shadow's by as much.
+      let slept = 0n
+      const timers = { start: () => () => {} }
+      const rtc = new RtcCmos({ shadow, clock: () => now, timers })
+      expect(shadow.until[0]).toBe(0n)
+      for (const each of steps) {
+        if ('sleep' in each) {
+          now += each.sleep
+          slept += BigInt(each.sleep) * 1_000_000n
+        } else if ('reset' in each) rtc.reset()
+        else {
+          rtc.write(0, 1, 'write' in each ? each.write : each.read)
+          if ('write' in each) rtc.write(1, 1, each.value)
+          else {
+            rtc.read(1)
+            slept = 0n
+          }
+        }
+        if (process.hrtime.bigint() + slept >= shadow.until[0]!) continue
+        const copy = [...shadow.registers]
+        for (let register = 0; register < RTC_REGISTERS; register++) {
+          if ((shadow.gate[register]! & READS) === 0) continue
+          rtc.write(0, 1, register)
+          // The index is no register: what may be read still may.
+          expect(rtc.read(1)).toBe(copy[register])
+        }
+        slept = 0n
+      }
+    }),
+    { numRuns: 300 },
+  )
+})
+
+it('ACPI: what passes the gate in time reads as the shadow, and a write is let through where it ends no interrupt', () => {
+  const { pm1Event, pm1Control, gpe0 } = ACPI_PM_BLOCK
+  const registers = [0, 1, 2, 3].flatMap((i) => [pm1Event + i, gpe0 + i])
+  const control = [pm1Control, pm1Control + 1]
+  const step = fc.oneof(
+    fc.record({ write: fc.constantFrom(...registers, pm1Control), value: byte }),
+    fc.record({ read: fc.constantFrom(...registers, ...control) }),
+    fc.record({ event: fc.nat(15) }),
+    fc.constant({ button: true }),
+    fc.record({ sleepNs: fc.bigInt(0n, 700_000_000_000n) }),
+    fc.constant({ reset: true }),
+  )
+  fc.assert(
+    fc.property(fc.array(step, { maxLength: 40 }), (steps) => {
+      const shadow = {
+        registers: new Uint8Array(ACPI_PM_PORTS),
+        gate: new Uint8Array(ACPI_PM_PORTS),
+        until: new BigUint64Array(1),
+      }
+      let now = 5n
+      let level = false
+      const timer = new PmTimer({ clockNs: () => now })
+      const timers = { start: () => () => {} }
+      const set = (to: boolean) => {
+        // Whoever takes the interrupt finds it in the shadow.
+        if (to) expect(shadow.gate[pm1Event]! & WRITES).toBe(0)
+        level = to
+      }
+      const power = new AcpiPm({ shadow, timer, timers, sci: { set } })
+      for (const each of steps) {
+        if ('write' in each) power.write(each.write, 1, each.value)
+        else if ('read' in each) power.read(each.read)
+        else if ('event' in each) power.raiseEvent(each.event)
+        else if ('button' in each) power.pressPowerButton()
+        else if ('sleepNs' in each) now += each.sleepNs
+        else power.reset()
+        if (now >= shadow.until[0]!) continue
+        for (const register of [...registers, ...control]) {
+          const { gate } = shadow
+          const copy = shadow.registers[register]
+          expect(gate[register]! & READS).toBe(READS)
+          expect(gate[register]! & WRITES).toBe(level || control.includes(register) ? 0 : WRITES)
+          expect(power.read(register)).toBe(copy)
+        }
+      }
+    }),
+    { numRuns: 1000 },
+  )
 })
 
 const configStep = fc.oneof(

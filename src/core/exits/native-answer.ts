@@ -64,10 +64,17 @@ export interface NativeAnswer {
   size?: 1 | 2 | 4 | 8
   /**
    * Which accesses are answered at the moment: a byte for each address of the range, or for reads of
-   * {@link IndexedRegisters} for each of those, with bit 0 for reads and bit 1 for writes. JavaScript may
-   * change it at any time. Left out, all are.
+   * {@link IndexedRegisters} for each of those, with bit 0 for reads and bit 1 for writes. With bit 2 a
+   * write is urgent: a sink is drained at once, and until it has handed over every such write, reads of
+   * ranges that lead there exit. JavaScript may change it at any time. Left out, all are answered, and
+   * none is urgent.
    */
   gate?: RegisterFile
+  /**
+   * Up to when reads are answered: 64 bits of memory, aligned, in nanoseconds of the host's monotonic
+   * clock (`process.hrtime.bigint()`). For registers that change with time. Left out, always.
+   */
+  until?: RegisterFile
 }
 
 /** Adds a range to a VM's table. Returns its number there. */
@@ -89,6 +96,7 @@ export function addExitRange(
     ...readArguments(read, length),
     ...writeArguments(write, length),
     ...gateArguments(answer, length),
+    ...untilArguments(answer),
   )
   if (number === -17) {
     const text = `[0x${start.toString(16)}, 0x${(start + length).toString(16)}) overlaps another range`
@@ -159,6 +167,13 @@ function gateArguments({ read, gate }: NativeAnswer, length: number): Place {
   if (gate === undefined) return NOWHERE
   const select = typeof read === 'object' && 'select' in read ? read.select : 0
   return place(gate, 'answer.gate', length + select)
+}
+
+function untilArguments({ until }: NativeAnswer): Place {
+  if (until === undefined) return NOWHERE
+  const [region, offset] = place(until, 'answer.until', 8)
+  if (offset % 8 !== 0) throw outOfRange('answer.until.address', 'a multiple of 8', until.address)
+  return [region, offset]
 }
 
 /** The region that holds all of `length` bytes, and where in it they are. */

@@ -7,10 +7,20 @@ import { GuestMemory } from '../memory.js'
 import { callback, integer, invalidArgType, object, outOfRange } from '../validate.js'
 
 const HEADER = 64
+const TAIL = 0
 const ARMED = 1
+const URGENT_WRITES = 2
+const DONE = 3
 const ENTRY = 32
+// What rings the bell.
+const NONE = 0
+const ANY = 1
+const URGENT = 2
+// Flags of an entry.
+const IS_PORT = 1
+const IS_URGENT = 2
 const MAX_CAPACITY = 2 ** 20
-/** So long writes are gathered before the event loop drains them: a bell for each would cost more. */
+/** So long writes that are not urgent are gathered before the event loop drains them: a bell for each would cost more. */
 const GATHERING_MS = 2
 
 /** Closes the bells of sinks that were collected. */
@@ -36,24 +46,29 @@ export interface SunkWrite {
 export interface WriteSinkOptions {
   /** How many writes it holds, a power of two of at least 2. Default 1024. */
   capacity?: number
+  /** Is called when all writes that were there have been handed over, for what is better done once for them. */
+  onDrained?: () => void
 }
 
 /**
  * Collects writes of a guest without an exit to JavaScript; see {@link Vm.answerPio}. It loses none:
  * a vCPU that finds it full waits until it is drained.
  *
- * It is drained on the event loop of the thread that made it, some milliseconds after a write;
- * before each exit that JavaScript sees of a vCPU on its own thread, when it is full, when such a
+ * It is drained on the event loop of the thread that made it, some milliseconds after a write, or at
+ * once after an urgent one ({@link NativeAnswer.gate}); before each exit that JavaScript sees of a vCPU on its own thread, when it is full, when such a
  * thread ends, and by {@link drain}. It does not keep the event loop alive.
  */
 export class WriteSink {
   readonly #region: Handle
   readonly #capacity: number
   readonly #handler: (write: SunkWrite) => void
+  readonly #onDrained: () => void
   readonly #u32: Uint32Array
   readonly #u64: BigUint64Array
   readonly #bell: EventFd
   #next = 0
+  /** Whether a timer runs, to drain what is not urgent. */
+  #gathers = false
   /** Whether an exception has left the handler: then only {@link drain} goes on. */
   #failed = false
 
@@ -64,7 +79,8 @@ export class WriteSink {
    */
   constructor(handler: (write: SunkWrite) => void, options: WriteSinkOptions = {}) {
     this.#handler = callback(handler, 'handler')
-    const { capacity = 1024 } = object(options, 'options')
+    const { capacity = 1024, onDrained = () => {} } = object(options, 'options')
+    this.#onDrained = callback(onDrained, 'options.onDrained')
     integer(capacity, 'options.capacity', 2, MAX_CAPACITY)
     if (capacity & (capacity - 1)) {
       throw outOfRange('options.capacity', 'a power of two', capacity)
@@ -83,19 +99,39 @@ export class WriteSink {
     const weak = new WeakRef(this)
     this.#bell.onSignal(() => {
       const sink = weak.deref()
-      if (sink !== undefined) sink.#drainSoon()
+      if (sink !== undefined) sink.#onBell()
     })
     this.#arm()
   }
 
-  #arm(): void {
-    // ORDER: armed, then the look for writes; who writes does the opposite. One of the two disarms.
-    Atomics.store(this.#u32, ARMED, 1)
-    if (this.#hasNext && Atomics.exchange(this.#u32, ARMED, 0) !== 0) this.#drainSoon()
+  /** Whether the bell was still silent. */
+  #disarm(): boolean {
+    return Atomics.exchange(this.#u32, ARMED, NONE) !== NONE
   }
 
-  #drainSoon(): void {
+  #arm(): void {
+    // ORDER: armed, then the look for writes; who writes does the opposite. One of the two disarms.
+    Atomics.store(this.#u32, ARMED, this.#gathers ? URGENT : ANY)
+    const waits = this.#gathers ? this.#hasUrgent : this.#hasNext
+    if (waits && this.#disarm()) this.#onBell()
+  }
+
+  #onBell(): void {
+    if (this.#failed) return
+    if (this.#hasUrgent) {
+      this.drain()
+      // Not now: a guest that writes on and on must not keep the event loop. Never unref'ed: the loop would sleep first.
+      setImmediate(() => this.#arm())
+      return
+    }
+    if (!this.#gathers) this.#gather()
+    this.#arm()
+  }
+
+  #gather(): void {
+    this.#gathers = true
     setTimeout(() => {
+      this.#gathers = false
       if (this.#failed) return
       this.drain()
       this.#arm()
@@ -119,17 +155,25 @@ export class WriteSink {
     return Atomics.load(this.#u32, this.#at) === (this.#next + 1) >>> 0
   }
 
+  /** Whether an urgent write has not been handed over yet. */
+  get #hasUrgent(): boolean {
+    return Atomics.load(this.#u32, URGENT_WRITES) !== Atomics.load(this.#u32, DONE)
+  }
+
   /** Hands every write that is there to the handler. Returns how many there were. */
   drain(): number {
     const failed = this.#failed
     this.#failed = true
     let count = 0
-    while (this.#hasNext) {
+    // Those that come meanwhile are for the next time: a guest may write without end.
+    const end = Atomics.load(this.#u32, TAIL)
+    while (this.#next !== end && this.#hasNext) {
       const at = this.#at
       const data = this.#u64[at / 2 + 2]!
+      const flags = this.#u32[at + 7]!
       const write = {
         address: Number(this.#u64[at / 2 + 1]),
-        isPort: this.#u32[at + 7] !== 0,
+        isPort: (flags & IS_PORT) !== 0,
         size: this.#u32[at + 6]!,
         value: Number(data),
         data,
@@ -139,8 +183,14 @@ export class WriteSink {
       Atomics.store(this.#u32, at, (this.#next + this.#capacity) >>> 0)
       this.#next = (this.#next + 1) >>> 0
       count++
-      this.#handler(write)
+      try {
+        this.#handler(write)
+      } finally {
+        // ORDER: what the handler made of it before those who wait for that.
+        if ((flags & IS_URGENT) !== 0) Atomics.add(this.#u32, DONE, 1)
+      }
     }
+    if (count > 0) this.#onDrained()
     this.#failed = false
     if (failed) this.#arm()
     return count
