@@ -64,7 +64,9 @@ export function concat(...parts: readonly Uint8Array[]): Uint8Array {
 
 /** The byte that makes the sum of all bytes 0 modulo 256. */
 export function checksum(bytes: Uint8Array): number {
-  return -bytes.reduce((sum, byte) => sum + byte, 0) & 0xff
+  let sum = 0
+  for (const byte of bytes) sum += byte
+  return -sum & 0xff
 }
 
 /** `text` in ASCII, padded with spaces or cut to `size` bytes. */
