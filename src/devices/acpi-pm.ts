@@ -99,6 +99,7 @@ export class AcpiPm implements BusDevice {
    * the button; what it does then, usually an orderly power-off, is its own choice.
    */
   pressPowerButton(): void {
+    this.#shadow?.settle?.()
     this.#status |= PWRBTN
     this.#update()
   }
@@ -117,6 +118,7 @@ export class AcpiPm implements BusDevice {
     if (!Number.isInteger(index) || index < 0 || index >= ACPI_GPE_COUNT) {
       throw outOfRange(`general-purpose events are 0 to ${ACPI_GPE_COUNT - 1}, not ${index}`)
     }
+    this.#shadow?.settle?.()
     this.#gpeStatus |= 1 << index
     this.#update()
   }

@@ -23,4 +23,6 @@ export interface RegisterShadow {
    * whose registers change with time.
    */
   readonly until?: BigUint64Array
+  /** Hands over writes that are late. Called before something from outside changes the device: they came before it. */
+  readonly settle?: () => void
 }

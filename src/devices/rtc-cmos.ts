@@ -27,7 +27,7 @@ export interface RtcCmosOptions {
 }
 
 /** Where the clock keeps its index, one byte, and its registers, {@link RTC_REGISTERS}. */
-export interface RtcShadow extends Required<RegisterShadow> {
+export interface RtcShadow extends Required<Omit<RegisterShadow, 'settle'>> {
   readonly index: Uint8Array
 }
 

@@ -140,7 +140,10 @@ export class Serial16550 implements BusDevice {
     this.output = new ByteOutput(
       options.outputLimit === undefined ? {} : { limit: options.outputLimit },
     )
-    this.input = new ByteInput(() => this.#receive())
+    this.input = new ByteInput(() => {
+      this.#shadow?.settle?.()
+      this.#receive()
+    })
     this.reset()
   }
 
@@ -161,6 +164,7 @@ export class Serial16550 implements BusDevice {
 
   /** Sets the modem's lines; until then CTS, DSR and DCD are on, as with a null-modem cable. */
   setModemInputs({ cts, dsr, ri, dcd }: ModemInputs): void {
+    this.#shadow?.settle?.()
     this.#modem =
       (cts ? MSR_CTS : 0) | (dsr ? MSR_DSR : 0) | (ri ? MSR_RI : 0) | (dcd ? MSR_DCD : 0)
     this.#updateModemStatus()
@@ -169,6 +173,7 @@ export class Serial16550 implements BusDevice {
 
   /** Sends the guest a break: a zero character with the break and framing bits (Linux: SysRq). */
   sendBreak(): void {
+    this.#shadow?.settle?.()
     if (this.#loopback) return
     this.#accept(0, LSR_BREAK | LSR_FRAMING)
     this.#updateInterrupt()

@@ -97,6 +97,7 @@ export class NativeDevices {
   readonly serialShadow: RegisterShadow = {
     registers: this.#memory.view(SERIAL_REGISTERS, SERIAL_LENGTH),
     gate: this.#memory.view(SERIAL_GATE, SERIAL_LENGTH),
+    settle: () => this.drain(),
   }
 
   /** What the clock is to keep up to date. */
@@ -111,6 +112,7 @@ export class NativeDevices {
   readonly pmShadow: RegisterShadow = {
     registers: this.#memory.view(PM_RAM, ACPI_PM_PORTS),
     gate: this.#memory.view(PM_GATE, ACPI_PM_PORTS),
+    settle: () => this.drain(),
     until: this.#word(PM_UNTIL),
   }
 

@@ -380,6 +380,20 @@ test('onDrained is called once for what was there', () => {
   expect(calls).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 'end'])
 })
 
+test('a drain in the handler leaves the order as it is', () => {
+  using guest = createGuest(write(5))
+  const calls: string[] = []
+  const sink: WriteSink = new WriteSink(({ value }) => {
+    calls.push(`begin ${value}`)
+    expect(sink.drain()).toBe(0)
+    calls.push(`end ${value}`)
+  })
+  guest.vm.answerPio(0x10, 1, { write: sink })
+  expect(guest.vcpu.run().type).toBe('hlt')
+  expect(sink.drain()).toBe(5)
+  expect(calls).toEqual([0, 1, 2, 3, 4].flatMap((value) => [`begin ${value}`, `end ${value}`]))
+})
+
 test('reads are answered until the time that memory names', () => {
   using guest = createGuest([0xe4, 0x10, 0xeb, 0xfc]) // in al, 0x10; jmp
   using memory = GuestMemory.create(0x1000)

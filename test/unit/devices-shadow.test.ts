@@ -237,6 +237,36 @@ it('ACPI: what passes the gate in time reads as the shadow, and a write is let t
   )
 })
 
+it('what was written before something came from outside is handed over before it', () => {
+  const late: (() => void)[] = []
+  const settle = () => {
+    for (const write of late.splice(0)) write()
+  }
+  const bytes = () => new Uint8Array(ACPI_PM_PORTS)
+  const shadow = { registers: bytes(), gate: bytes(), settle }
+  const serial = new Serial16550({ shadow })
+  serial.write(2, 1, 1)
+  // A FIFO that is emptied, and input after that.
+  late.push(() => serial.write(2, 1, 3))
+  serial.input.write(Uint8Array.of(0x41))
+  expect(serial.read(0)).toBe(0x41)
+  late.push(() => serial.write(2, 1, 3))
+  serial.sendBreak()
+  expect(serial.read(5) & 0x10).toBe(0x10)
+  late.push(() => serial.read(6))
+  serial.setModemInputs({ cts: false, dsr: true, ri: false, dcd: true })
+  expect(serial.read(6)).toBe(0xa1)
+
+  const power = new AcpiPm({ shadow })
+  const { pm1Event, gpe0 } = ACPI_PM_BLOCK
+  late.push(() => power.write(pm1Event + 1, 1, 0xff))
+  power.pressPowerButton()
+  expect(power.read(pm1Event + 1)).toBe(1)
+  late.push(() => power.write(gpe0, 1, 0xff))
+  power.raiseEvent(3)
+  expect(power.read(gpe0)).toBe(8)
+})
+
 const configStep = fc.oneof(
   fc.record({
     slot: fc.nat(4),

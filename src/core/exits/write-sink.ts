@@ -55,8 +55,9 @@ export interface WriteSinkOptions {
  * a vCPU that finds it full waits until it is drained.
  *
  * It is drained on the event loop of the thread that made it, some milliseconds after a write, or at
- * once after an urgent one ({@link NativeAnswer.gate}); before each exit that JavaScript sees of a vCPU on its own thread, when it is full, when such a
- * thread ends, and by {@link drain}. It does not keep the event loop alive.
+ * once after an urgent one (see the gate of {@link NativeAnswer}); before each exit that JavaScript sees
+ * of a vCPU on its own thread, when it is full, when such a thread ends, and by {@link drain}. It does
+ * not keep the event loop alive.
  */
 export class WriteSink {
   readonly #region: Handle
@@ -71,6 +72,7 @@ export class WriteSink {
   #gathers = false
   /** Whether an exception has left the handler: then only {@link drain} goes on. */
   #failed = false
+  #drains = false
 
   /**
    * @param handler Is given each write. An exception it throws leaves the writes behind it in place until
@@ -160,10 +162,24 @@ export class WriteSink {
     return Atomics.load(this.#u32, URGENT_WRITES) !== Atomics.load(this.#u32, DONE)
   }
 
-  /** Hands every write that is there to the handler. Returns how many there were. */
+  /** Hands every write that is there to the handler. Returns how many there were. Within the handler it does nothing. */
   drain(): number {
+    if (this.#drains) return 0
+    this.#drains = true
     const failed = this.#failed
     this.#failed = true
+    try {
+      const count = this.#handOver()
+      if (count > 0) this.#onDrained()
+      this.#failed = false
+      if (failed) this.#arm()
+      return count
+    } finally {
+      this.#drains = false
+    }
+  }
+
+  #handOver(): number {
     let count = 0
     // Those that come meanwhile are for the next time: a guest may write without end.
     const end = Atomics.load(this.#u32, TAIL)
@@ -190,9 +206,6 @@ export class WriteSink {
         if ((flags & IS_URGENT) !== 0) Atomics.add(this.#u32, DONE, 1)
       }
     }
-    if (count > 0) this.#onDrained()
-    this.#failed = false
-    if (failed) this.#arm()
     return count
   }
 }
