@@ -49,12 +49,13 @@ export function layOutRam(size: number, holeGpa: number = MMIO_HOLE_GPA): GpaRan
   ]
 }
 
-/** `ranges` (ascending, not overlapping) with neighbours that touch made one. */
-export function mergeRanges(ranges: readonly GpaRange[]): GpaRange[] {
+/** `ranges` (ascending, not overlapping) with neighbours that touch, or are up to `gap` bytes apart, made one. */
+export function mergeRanges(ranges: readonly GpaRange[], gap = 0): GpaRange[] {
   const merged: { gpa: number; size: number }[] = []
   for (const { gpa, size } of ranges) {
     const last = merged.at(-1)
-    if (last && last.gpa + last.size === gpa) last.size += size
+    const apart = last ? gpa - (last.gpa + last.size) : -1
+    if (last && apart >= 0 && apart <= gap) last.size += apart + size
     else if (size > 0) merged.push({ gpa, size })
   }
   return merged

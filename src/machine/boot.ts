@@ -12,7 +12,8 @@ import {
   loadFlat,
   loadKernel,
 } from '../boot/index.js'
-import type { GuestMemory, MemoryRange } from '../core/memory.js'
+import { mergeRanges } from '../boot/memory-map.js'
+import type { GuestMemory } from '../core/memory.js'
 import { list, object } from '../core/validate.js'
 import {
   type Image,
@@ -83,29 +84,13 @@ export class Loader {
    */
   prefault(memory: GuestMemory): void {
     const { placements } = this.#load({ ranges: memory.ranges, write() {}, fill() {} }, {})
-    for (const { gpa, size } of joined(placements)) {
+    // Each is brought in by a thread, and while one is at it the stack of another has to wait for the address space.
+    for (const { gpa, size } of mergeRanges(placements, LARGE - 1)) {
       if (size < LARGE) continue
       const from = alignDown(gpa, PAGE)
       memory.prefault(from, alignUp(gpa + size, PAGE) - from)
     }
   }
-}
-
-/**
- * Ranges that are near each other as one. Each is brought in by a thread, and while one is at it to make the next
- * takes long: its stack changes the address space.
- */
-function joined(ranges: readonly MemoryRange[]): MemoryRange[] {
-  const all: { gpa: number; size: number }[] = []
-  for (const { gpa, size } of [...ranges].sort((a, b) => a.gpa - b.gpa)) {
-    const last = all.at(-1)
-    if (last !== undefined && gpa - (last.gpa + last.size) < LARGE) {
-      last.size = Math.max(last.size, gpa + size - last.gpa)
-    } else {
-      all.push({ gpa, size })
-    }
-  }
-  return all
 }
 
 /** Reads the images of `boot`. */

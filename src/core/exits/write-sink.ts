@@ -106,16 +106,11 @@ export class WriteSink {
     this.#arm()
   }
 
-  /** Whether the bell was still silent. */
-  #disarm(): boolean {
-    return Atomics.exchange(this.#u32, ARMED, NONE) !== NONE
-  }
-
   #arm(): void {
     // ORDER: armed, then the look for writes; who writes does the opposite. One of the two disarms.
     Atomics.store(this.#u32, ARMED, this.#gathers ? URGENT : ANY)
     const waits = this.#gathers ? this.#hasUrgent : this.#hasNext
-    if (waits && this.#disarm()) this.#onBell()
+    if (waits && Atomics.exchange(this.#u32, ARMED, NONE) !== NONE) this.#onBell()
   }
 
   #onBell(): void {
